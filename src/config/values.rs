@@ -1,0 +1,389 @@
+//! The types of single settings, each made only from a valid text.
+//!
+//! Nothing here reads files or the process's environment; faults of several settings are not its
+//! business either.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use super::file::Fault;
+use super::table::quoted;
+
+/// The variable with which Google's tools, and so hearthd, are pointed at an emulator.
+const EMULATOR_VARIABLE: &str = "PUBSUB_EMULATOR_HOST";
+/// Longest name of a sink: it is a metric's label.
+const SINK_NAME_MAX_CHARS: usize = 64;
+/// Longest id of a Pub/Sub resource.
+const RESOURCE_ID_MAX_CHARS: usize = 255;
+
+/// The full name of a Pub/Sub subscription, `projects/{project}/subscriptions/{id}`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SubscriptionName(String);
+
+/// A text that names no subscription.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidSubscription {
+    /// The name of a topic, which people paste where the subscription belongs.
+    #[error("{} is a topic, not a subscription; {}", quoted(.0), SubscriptionName::FORMS)]
+    Topic(String),
+    /// Anything else.
+    #[error("{} is not the full name of a subscription; {}", quoted(.0), SubscriptionName::FORMS)]
+    Malformed(String),
+}
+
+impl SubscriptionName {
+    /// What tells the two kinds of names apart, for everyone who pastes one where the other
+    /// belongs.
+    pub const FORMS: &'static str = "write projects/{project}/subscriptions/{id}: \
+        the subscription lives in your own Google Cloud project \
+        (projects/my-gcp-project/subscriptions/hearthd); \
+        a topic is what it was attached to when it was created \
+        (projects/sdm-prod/topics/enterprise-… or, self-hosted, projects/{gcp}/topics/{id})";
+
+    /// The name in full.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SubscriptionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for SubscriptionName {
+    type Err = InvalidSubscription;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split('/').collect::<Vec<_>>()[..] {
+            ["projects", project, "subscriptions", id]
+                if is_project(project) && is_resource_id(id) =>
+            {
+                Ok(Self(text.to_owned()))
+            }
+            ["projects", _, "topics", ..] => Err(InvalidSubscription::Topic(text.to_owned())),
+            _ => Err(InvalidSubscription::Malformed(text.to_owned())),
+        }
+    }
+}
+
+/// True for a project's id or number, also with the domain that old ones have (`example.com:home`).
+fn is_project(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-.:_".contains(c))
+}
+
+/// True for what Pub/Sub accepts as a resource's id. Shorter ones than its three characters are
+/// left to the server, as emulators take them.
+fn is_resource_id(text: &str) -> bool {
+    text.starts_with(|first: char| first.is_ascii_alphabetic())
+        && text.len() <= RESOURCE_ID_MAX_CHARS
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.~+%".contains(c))
+}
+
+/// Where Pub/Sub is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// Google's own service.
+    Google,
+    /// An emulator, which knows no credentials.
+    Emulator {
+        /// Its address, such as `http://localhost:8085`.
+        url: String,
+    },
+}
+
+impl Endpoint {
+    /// The emulator that `PUBSUB_EMULATOR_HOST` names, or Google if it is unset or empty (which is
+    /// how people unset it).
+    pub fn from_environment(environment: &BTreeMap<String, String>) -> Result<Self, Fault> {
+        match environment.get(EMULATOR_VARIABLE).map(String::as_str) {
+            None | Some("") => Ok(Self::Google),
+            Some(host) if is_host_and_port(host) => Ok(Self::Emulator {
+                url: format!("http://{host}"),
+            }),
+            Some(other) => Err(Fault {
+                key: EMULATOR_VARIABLE.to_owned(),
+                message: format!(
+                    "{} is not a host and port; \
+                     write them without http:// and path, such as \"localhost:8085\"",
+                    quoted(other)
+                ),
+            }),
+        }
+    }
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| {
+        let address = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let is_host = match address {
+            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+            None => {
+                !host.is_empty()
+                    && host
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+            }
+        };
+        let is_port = port.chars().all(|c| c.is_ascii_digit())
+            && port.parse::<u16>().is_ok_and(|port| port != 0);
+        is_host && is_port
+    })
+}
+
+/// The path of a key file.
+pub(super) fn key_path(text: &str) -> Result<PathBuf, &'static str> {
+    // A pasted key must not end up in a log, so the fault does not show it.
+    if text.trim_start().starts_with('{') || text.contains("-----BEGIN") {
+        return Err("looks like the key itself; write the path of the file that holds it");
+    }
+    Ok(PathBuf::from(text))
+}
+
+/// An enterprise's full name.
+pub(super) fn enterprise(text: &str) -> Result<String, String> {
+    let id = text.strip_prefix("enterprises/").unwrap_or_default();
+    if id.is_empty() || id.contains(|c: char| c == '/' || c.is_whitespace()) {
+        return Err(format!(
+            "{} is not an enterprise; \
+             write enterprises/{{project-id}} with the id of your Device Access project",
+            quoted(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// Where a server listens.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!(
+            "{} is not an IP address and port; write them as \"127.0.0.1:9464\"",
+            quoted(text)
+        )
+    })
+}
+
+/// A sink's name.
+pub(super) fn sink_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    if text.len() > SINK_NAME_MAX_CHARS || !text.chars().all(allowed) {
+        return Err(format!(
+            "{} is not a sink's name; \
+             use 1 to {SINK_NAME_MAX_CHARS} of the characters a-z, 0-9, _ and -",
+            quoted(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+/// How a log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines, one object a line.
+    Json,
+}
+
+/// How grave a log line is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Somebody must act.
+    Error,
+    /// Somebody may have to act.
+    Warn,
+    /// What an operator wants to know.
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// What delivers a sink's records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SinkKind {
+    /// Standard output, one record a line.
+    Stdout,
+}
+
+/// A type of record, as a sink or `replay` asks for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordFilter {
+    /// Revisions of notifications.
+    Notification,
+    /// The event log.
+    Event,
+    /// Changes of the graph.
+    Relation,
+}
+
+impl LogFormat {
+    /// Every format with its name.
+    pub const ALL: [(&'static str, Self); 2] = [("text", Self::Text), ("json", Self::Json)];
+}
+
+impl LogLevel {
+    /// Every level with its name.
+    pub const ALL: [(&'static str, Self); 5] = [
+        ("error", Self::Error),
+        ("warn", Self::Warn),
+        ("info", Self::Info),
+        ("debug", Self::Debug),
+        ("trace", Self::Trace),
+    ];
+}
+
+impl SinkKind {
+    /// Every kind with its name.
+    pub const ALL: [(&'static str, Self); 1] = [("stdout", Self::Stdout)];
+}
+
+impl RecordFilter {
+    /// Every record type with its name.
+    pub const ALL: [(&'static str, Self); 3] = [
+        ("notification", Self::Notification),
+        ("event", Self::Event),
+        ("relation", Self::Relation),
+    ];
+}
+
+/// A text that must not be printed, such as the content of the credentials file. Prints as
+/// `[redacted]`.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Takes the text out of sight.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text itself, for the one place that needs it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+impl fmt::Display for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_is_named_in_full() {
+        for good in [
+            "projects/my-gcp-project/subscriptions/hearthd",
+            "projects/123456789/subscriptions/h",
+            "projects/example.com:home/subscriptions/hearthd-1_a.b~c+d%e",
+        ] {
+            let name: SubscriptionName = good.parse().unwrap();
+            assert_eq!(name.to_string(), good);
+        }
+        let long = format!("projects/p/subscriptions/{}", "a".repeat(256));
+        for bad in [
+            "hearthd",
+            "projects/p/subscriptions/",
+            "projects//subscriptions/hearthd",
+            "projects/p/subscriptions/hearthd/more",
+            "projects/p/subscriptions/1st",
+            "projects/p/subscriptions/hearth d",
+            "//pubsub.googleapis.com/projects/p/subscriptions/hearthd",
+            " projects/p/subscriptions/hearthd",
+            "projects/p/subscriptions/hearthd\n",
+            &long,
+        ] {
+            let expected = InvalidSubscription::Malformed(bad.to_owned());
+            assert_eq!(bad.parse::<SubscriptionName>(), Err(expected));
+        }
+        for topic in [
+            "projects/sdm-prod/topics/enterprise-1",
+            "projects/p/topics/t",
+        ] {
+            let expected = InvalidSubscription::Topic(topic.to_owned());
+            assert_eq!(topic.parse::<SubscriptionName>(), Err(expected));
+        }
+    }
+
+    #[test]
+    fn an_emulator_is_a_host_and_port() {
+        let endpoint = |host: &str| {
+            let variable = (EMULATOR_VARIABLE.to_owned(), host.to_owned());
+            Endpoint::from_environment(&BTreeMap::from([variable]))
+        };
+        assert_eq!(endpoint(""), Ok(Endpoint::Google));
+        assert_eq!(
+            Endpoint::from_environment(&BTreeMap::new()),
+            Ok(Endpoint::Google)
+        );
+        for good in [
+            "localhost:8085",
+            "127.0.0.1:1",
+            "[::1]:8085",
+            "pub_sub-1.local:65535",
+        ] {
+            assert_eq!(
+                endpoint(good),
+                Ok(Endpoint::Emulator {
+                    url: format!("http://{good}")
+                })
+            );
+        }
+        for bad in [
+            "localhost",
+            ":8085",
+            "localhost:",
+            "localhost:0",
+            "localhost:+1",
+            "localhost:65536",
+            "::1:8085",
+            "[::1:8085",
+            "http://localhost:8085",
+            "localhost:8085/v1",
+            "user@localhost:8085",
+        ] {
+            assert_eq!(
+                endpoint(bad).map_err(|fault| fault.key),
+                Err(EMULATOR_VARIABLE.to_owned())
+            );
+        }
+    }
+
+    #[test]
+    fn a_sink_name_has_few_characters() {
+        assert!(sink_name(&"a".repeat(64)).is_ok());
+        assert!(sink_name("front_door-2").is_ok());
+        for bad in ["Front", "front door", "tür", &"a".repeat(65)] {
+            assert!(sink_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_secret_does_not_print() {
+        let secret = Secret::new("hush".to_owned());
+        assert_eq!(format!("{secret} {secret:?}"), "[redacted] [redacted]");
+        assert_eq!(secret.expose(), "hush");
+    }
+}

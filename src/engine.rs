@@ -1,0 +1,387 @@
+//! What a batch of messages means: the engine's API and its top-level control flow.
+//!
+//! The engine is a value. It gets messages, rows of the store and the time, changes itself, and
+//! returns what is to be written. No async, no clock, no I/O, no lock, no log line, no metric.
+//!
+//! - One step at a time: [`Engine::lookup`] says which rows a step needs, [`Engine::step`] takes
+//!   them and returns [`Changes`]. The caller commits those before it feeds the next step; if it
+//!   can't, it throws the engine away and restores one from the store.
+//! - Timers are data: [`Engine::next_deadline`] says when a step without messages is due.
+
+// What a step asks for and returns.
+pub mod change;
+
+// The parts, in the order in which a message meets them. They know nothing of each other.
+mod dedupe;
+pub mod threads;
+
+mod register;
+
+pub mod graph;
+pub mod traits;
+
+pub mod reorder;
+
+mod work;
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+use serde_json::Value;
+
+use self::change::{Changes, Quarantined};
+use self::dedupe::Dedupe;
+use self::graph::{Graph, Node, Resource};
+use self::reorder::{Held, Release, ReleaseReason, Reorder, SortKey};
+use self::threads::{Join, Notification, Part, ThreadSettings, Timers};
+use self::traits::{ResourceTraits, Traits};
+use self::work::Work;
+pub use self::work::{Loaded, Lookup, Session};
+use crate::event::{
+    ClockTime, Decoded, DedupeKey, Event, Flag, NotificationId, RawMessage, ResourceName,
+};
+use crate::record::Record;
+
+/// Notifications kept in memory (about 2 KiB each); the store has the rest.
+const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+
+/// Most open notifications, since each has a timer in memory (about 60 bytes). Beyond it the
+/// engine has no room for messages until a timer runs out.
+const MAX_OPEN: usize = 200_000;
+
+/// The settings that the engine depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineSettings {
+    /// How long a payload is remembered, and a closed notification can be merged into.
+    pub horizon: Duration,
+    /// Payloads remembered in memory.
+    pub dedupe_cache: usize,
+    /// How long an event waits for earlier ones.
+    pub hold: Duration,
+    /// Most events that wait.
+    pub max_pending: usize,
+    /// What decides when a notification rings and closes.
+    pub threads: ThreadSettings,
+}
+
+/// A message that enters the engine.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The engine's clock when it arrived.
+    pub at: ClockTime,
+    /// The message as it came.
+    pub raw: RawMessage,
+    /// What it means.
+    pub decoded: Decoded,
+}
+
+/// What the store kept for the engine.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The engine's clock at the last commit.
+    pub clock: ClockTime,
+    /// Events that wait.
+    pub held: Vec<Held>,
+    /// Timers of open notifications.
+    pub deadlines: Vec<(NotificationId, ClockTime)>,
+    /// The graph.
+    pub nodes: Vec<(ResourceName, Node)>,
+    /// Device state.
+    pub traits: Vec<(ResourceName, ResourceTraits)>,
+}
+
+/// The engine. See the module's documentation.
+#[derive(Debug)]
+pub struct Engine {
+    settings: EngineSettings,
+    clock: ClockTime,
+    dedupe: Dedupe,
+    timers: Timers,
+    notifications: LruCache<NotificationId, Notification>,
+    graph: Graph,
+    traits: Traits,
+    reorder: Reorder,
+}
+
+impl Engine {
+    /// An engine that goes on where the store left off. `now` is the clock's present reading:
+    /// timers that were set by a clock further ahead are cut to what a fresh one would be.
+    pub fn restore(settings: EngineSettings, restored: Restored, now: ClockTime) -> Self {
+        let mut timers = Timers::default();
+        let patience = settings.threads.thread_timeout.max(settings.threads.session_quiet);
+        for (id, deadline) in restored.deadlines {
+            timers.set(id, Some(deadline.min(now.after(patience))));
+        }
+        Self {
+            settings,
+            clock: now,
+            dedupe: Dedupe::new(settings.dedupe_cache, settings.horizon),
+            timers,
+            notifications: LruCache::new(NOTIFICATION_CACHE),
+            graph: Graph::restore(restored.nodes),
+            traits: Traits::restore(restored.traits),
+            reorder: Reorder::restore(settings.hold, settings.max_pending, restored.held, now),
+        }
+    }
+
+    /// The rows that a step with these messages, up to that time, needs from the store.
+    pub fn lookup(&mut self, arrivals: &[Arrival], until: ClockTime) -> Lookup {
+        let mut lookup = Lookup::default();
+        for arrival in arrivals {
+            if self.dedupe.cached(arrival.decoded.key).is_none() {
+                lookup.payloads.insert(arrival.decoded.key);
+            }
+            if let Ok(event) = &arrival.decoded.outcome {
+                self.lookup_event(event, &mut lookup);
+            }
+        }
+        for id in self.timers.due(until) {
+            lookup.notifications.insert(id);
+        }
+        lookup.notifications.retain(|id| !self.notifications.contains(id));
+        lookup
+    }
+
+    fn lookup_event(&mut self, event: &Event, lookup: &mut Lookup) {
+        if self.reorder.cached(event.ordering_key()).is_none() {
+            lookup.ordering_keys.insert(event.ordering_key().to_owned());
+        }
+        for part in threads::parts(event) {
+            lookup.notifications.insert(part.id);
+            for session in part.sessions() {
+                let key = threads::session_key(event.platform, part.resource, session);
+                lookup.session_clips.insert(key);
+            }
+        }
+        for join in threads::joins(event) {
+            lookup.session_members.insert(join.session);
+            // A session's own notification has the session's key as its id.
+            lookup.notifications.insert(NotificationId(join.session.0));
+        }
+    }
+
+    /// Takes a batch in: timers that are due at or before an arrival run first, and in the end
+    /// those that are due by `until`. An arrival before the engine's clock arrives now.
+    pub fn step(&mut self, arrivals: Vec<Arrival>, until: ClockTime, loaded: Loaded) -> Changes {
+        let mut work = Work::new(loaded, self.settings.horizon);
+        for arrival in arrivals {
+            let at = arrival.at.max(self.clock);
+            self.run_timers(at, &mut work);
+            self.take(arrival, at, &mut work);
+        }
+        self.run_timers(until.max(self.clock), &mut work);
+        self.finish(work)
+    }
+
+    /// When a step is due even if no message comes; `None` if no timer is left.
+    pub fn next_deadline(&self) -> Option<ClockTime> {
+        let thread = self.timers.first().map(|(deadline, _)| deadline);
+        [thread, self.reorder.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// False while no message should be fed: the next deadline makes room.
+    pub fn has_room(&self) -> bool {
+        self.timers.len() < MAX_OPEN
+    }
+
+    /// Number of events that wait for their turn.
+    pub fn pending(&self) -> usize {
+        self.reorder.len()
+    }
+
+    /// Number of open notifications.
+    pub fn open_threads(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// The engine's clock: the time of the last step.
+    pub fn clock(&self) -> ClockTime {
+        self.clock
+    }
+
+    /// The resources that are there, sorted by name.
+    pub fn resources(&self) -> impl Iterator<Item = Resource> {
+        self.graph.resources()
+    }
+
+    /// The state of every device: `{resource: {trait: {field: value}}}`.
+    pub fn traits(&self) -> Value {
+        let rows = self.traits.iter();
+        Value::Object(rows.map(|(name, row)| (name.to_string(), row.to_json())).collect())
+    }
+
+    fn take(&mut self, arrival: Arrival, at: ClockTime, work: &mut Work) {
+        self.clock = at;
+        work.changes.tally.received += 1;
+        let key = arrival.decoded.key;
+        if self.is_duplicate(key, at, work) {
+            work.changes.tally.duplicates += 1;
+            return;
+        }
+        work.see(key, at);
+        match arrival.decoded.outcome {
+            Ok(mut event) => {
+                self.apply_to_graph(&mut event, work);
+                self.notify(&event, at, work);
+                self.log(&event, at, work);
+            }
+            Err(reject) => {
+                *work.changes.tally.quarantined.entry(reject.reason).or_default() += 1;
+                work.changes.quarantined.push(Quarantined { key, reject, raw: arrival.raw });
+            }
+        }
+    }
+
+    fn is_duplicate(&mut self, key: DedupeKey, at: ClockTime, work: &Work) -> bool {
+        let first = work.first_seen(key).or_else(|| self.dedupe.cached(key));
+        first.is_some_and(|first| self.dedupe.is_remembered(first, at))
+    }
+
+    fn apply_to_graph(&mut self, event: &mut Event, work: &mut Work) {
+        if self.graph.is_full_for(event) {
+            event.flags.insert(Flag::UntrackedResource);
+            return;
+        }
+        for (index, change) in self.graph.apply(event).iter().enumerate() {
+            work.changes.records.push(Record::relation(event, index + 1, change));
+        }
+        self.traits.apply(event);
+    }
+
+    fn notify(&mut self, event: &Event, at: ClockTime, work: &mut Work) {
+        // Clips first, so that a motion and its clip in one message make one revision.
+        let joins = threads::joins(event);
+        for join in &joins {
+            work.add_clip(join, at);
+        }
+        for part in threads::parts(event) {
+            self.merge(&part, event, at, work);
+        }
+        for join in &joins {
+            for id in work.members(join.session) {
+                self.join_clip(id, join, at, work);
+            }
+        }
+    }
+
+    fn merge(&mut self, part: &Part<'_>, event: &Event, at: ClockTime, work: &mut Work) {
+        let cache = &mut self.notifications;
+        let mut state = work
+            .notification(part.id, at, |id| cache.pop(&id))
+            .unwrap_or_else(|| part.begin(event, at));
+        let was_closed = state.is_closed();
+        let mut merged = state.merge(part, event, at, &self.settings.threads);
+        for session in part.sessions() {
+            let key = threads::session_key(event.platform, part.resource, session);
+            if part.is_thread {
+                work.join_session(key, part.id);
+            }
+            for clip in work.clips_of(key, session, at) {
+                merged.changed |= state.add_clip(clip);
+            }
+        }
+        self.timers.set(part.id, state.deadline);
+        if merged.changed {
+            let alert = merged.new_kind.then_some(event);
+            self.revise(part.id, &mut state, was_closed, alert, work);
+        }
+        work.put(part.id, state);
+    }
+
+    fn join_clip(&mut self, id: NotificationId, join: &Join<'_>, at: ClockTime, work: &mut Work) {
+        let cache = &mut self.notifications;
+        let Some(mut state) = work.notification(id, at, |id| cache.pop(&id)) else { return };
+        if state.add_clip(join.clip()) {
+            let was_closed = state.is_closed();
+            self.revise(id, &mut state, was_closed, None, work);
+        }
+        work.put(id, state);
+    }
+
+    /// Writes a revision. `alert` is the event that brought a new kind, if one did.
+    fn revise(
+        &self,
+        id: NotificationId,
+        state: &mut Notification,
+        was_closed: bool,
+        alert: Option<&Event>,
+        work: &mut Work,
+    ) {
+        let place = self.graph.place(&state.resource).unwrap_or_default();
+        state.revision += 1;
+        state.shown = threads::Shown {
+            structure: place.structure,
+            room: place.room,
+            display_name: place.display_name,
+            alert_until: alert
+                .and_then(|event| Notification::alert_until(event, &self.settings.threads)),
+        };
+        work.count_revision(state, was_closed);
+        work.changes.records.push(Record::notification(id, state));
+    }
+
+    fn log(&mut self, event: &Event, at: ClockTime, work: &mut Work) {
+        let (ordering_key, sort_key) = (event.ordering_key(), SortKey::of(event));
+        let last = work.released(ordering_key).or_else(|| self.reorder.cached(ordering_key));
+        let late = last.is_some_and(|(last, released_at)| {
+            sort_key < *last && self.dedupe.is_remembered(*released_at, at)
+        });
+        let record = Record::event(event, late);
+        if late {
+            work.emit(record, ReleaseReason::Late);
+            return;
+        }
+        work.hold(event.key, ordering_key, &sort_key);
+        let releases = self.reorder.hold(at, ordering_key.to_owned(), sort_key, record);
+        for release in releases {
+            self.release(release, at, work);
+        }
+    }
+
+    fn release(&mut self, release: Release, at: ClockTime, work: &mut Work) {
+        for held in release.events {
+            self.reorder.remember(&held.ordering_key, &held.sort_key, at);
+            work.release(held, release.reason, at);
+        }
+    }
+
+    /// Runs what is due by `until`, in order of time; of one instant, the event log first.
+    fn run_timers(&mut self, until: ClockTime, work: &mut Work) {
+        while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= until) {
+            self.clock = self.clock.max(deadline);
+            match self.reorder.due(deadline) {
+                Some(release) => self.release(release, deadline, work),
+                None => self.time_out(work),
+            }
+        }
+        self.clock = self.clock.max(until);
+    }
+
+    fn time_out(&mut self, work: &mut Work) {
+        let Some((deadline, id)) = self.timers.first() else { return };
+        self.timers.set(id, None);
+        let cache = &mut self.notifications;
+        let Some(mut state) = work.notification(id, deadline, |id| cache.pop(&id)) else { return };
+        let was_closed = state.is_closed();
+        state.time_out();
+        self.revise(id, &mut state, was_closed, None, work);
+        work.put(id, state);
+    }
+
+    fn finish(&mut self, mut work: Work) -> Changes {
+        work.changes.at = self.clock;
+        let held = work.still_held().filter_map(|(key, sort_key)| self.reorder.get(key, sort_key));
+        work.changes.held = held.collect();
+        work.changes.nodes = self.graph.take_changed();
+        work.changes.traits = self.traits.take_changed();
+        let changes = work.into_changes();
+        for (key, at) in &changes.seen {
+            self.dedupe.remember(*key, *at);
+        }
+        for (id, state) in &changes.notifications {
+            self.notifications.put(*id, state.clone());
+        }
+        changes
+    }
+}

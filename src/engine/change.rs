@@ -1,0 +1,102 @@
+//! The closed list of what a step asks the store to write, and what it asks to be counted.
+//!
+//! One [`Changes`] is one transaction. Each row is named once, in its last state.
+
+use std::collections::BTreeMap;
+
+use super::graph::Node;
+use super::reorder::{Held, ReleaseReason, SortKey};
+use super::threads::Notification;
+use super::traits::ResourceTraits;
+use crate::event::{
+    ClockTime, DedupeKey, NotificationId, RawMessage, Reason, Reject, ResourceName, SessionKey,
+};
+use crate::record::Record;
+
+/// A message that could not be decoded, with all that is known of it.
+#[derive(Clone, Debug)]
+pub struct Quarantined {
+    /// Its idempotency key, a hash of its raw bytes.
+    pub key: DedupeKey,
+    /// What is wrong with it.
+    pub reject: Reject,
+    /// The message, raw bytes included.
+    pub raw: RawMessage,
+}
+
+/// All that one step changed.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// The engine's clock when the step ended.
+    pub at: ClockTime,
+    /// Payloads seen for the first time, with their arrival.
+    pub seen: Vec<(DedupeKey, ClockTime)>,
+    /// Messages to put into quarantine.
+    pub quarantined: Vec<Quarantined>,
+    /// Records for the journal, in order.
+    pub records: Vec<Record>,
+    /// Notifications in their new state.
+    pub notifications: Vec<(NotificationId, Notification)>,
+    /// Threads that gained a session.
+    pub members: Vec<(SessionKey, NotificationId)>,
+    /// Clips of sessions, which later threads of that session join.
+    pub clips: Vec<(SessionKey, String, ClockTime)>,
+    /// Events that now wait for their turn.
+    pub held: Vec<Held>,
+    /// Events that waited in the store and don't any more, by their arrival.
+    pub unheld: Vec<u64>,
+    /// The last release under each ordering key.
+    pub released: BTreeMap<String, (SortKey, ClockTime)>,
+    /// Graph rows in their new state.
+    pub nodes: Vec<(ResourceName, Node)>,
+    /// Trait rows in their new state.
+    pub traits: Vec<(ResourceName, ResourceTraits)>,
+    /// What to count once this is committed.
+    pub tally: Tally,
+}
+
+impl Changes {
+    /// True if there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+            && self.records.is_empty()
+            && self.notifications.is_empty()
+            && self.held.is_empty()
+            && self.unheld.is_empty()
+            && self.clips.is_empty()
+    }
+}
+
+/// Numbers of what happened in a step.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Messages taken in.
+    pub received: u64,
+    /// Messages whose payload was seen before.
+    pub duplicates: u64,
+    /// Messages put into quarantine, by reason.
+    pub quarantined: BTreeMap<Reason, u64>,
+    /// Events that reached the event log.
+    pub emitted: u64,
+    /// Those of them that were late.
+    pub late: u64,
+    /// Releases of the event log, by reason.
+    pub released: BTreeMap<ReleaseReason, u64>,
+    /// Revisions of notifications.
+    pub revisions: u64,
+    /// Notifications that became visible.
+    pub opened: u64,
+    /// Revisions that neither opened, closed nor reopened one.
+    pub updated: u64,
+    /// Notifications that closed.
+    pub closed: u64,
+    /// Notifications that opened again.
+    pub reopened: u64,
+}
+
+impl Tally {
+    /// Messages put into quarantine, whatever the reason.
+    pub fn quarantined_total(&self) -> u64 {
+        self.quarantined.values().sum()
+    }
+}

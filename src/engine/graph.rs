@@ -1,0 +1,382 @@
+//! Structures, rooms and devices: what is there, where it is, what it is called.
+//!
+//! Computed from the registers of contract section 4, so that neither order nor repetition of
+//! events matters. Returns what changed; does not know who is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::register::{Register, Stamp};
+use crate::event::{Event, RelationKind, ResourceKind, ResourceName, Timestamp};
+
+/// Most resources tracked: far above any enterprise's (Google allows 25 users in a sandbox), and
+/// about 100 MB. A resource beyond it is in the event log, flagged `untracked_resource`.
+pub const MAX_RESOURCES: usize = 100_000;
+
+/// Most users kept per resource, the smallest ids: a home has a handful.
+const MAX_USERS: usize = 1024;
+
+/// The registers of one resource, as the store keeps them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    seen: Option<Stamp>,
+    gone: Option<Stamp>,
+    structure: Option<Register<ResourceName>>,
+    room: Option<Register<Option<ResourceName>>>,
+    /// The value is canonical JSON text, because that is what decides a tie.
+    name: Option<Register<String>>,
+    users: BTreeSet<String>,
+    updated_at: Option<Timestamp>,
+}
+
+impl Node {
+    fn see(&mut self, stamp: &Stamp, time: &Timestamp) {
+        if self.seen.as_ref() < Some(stamp) {
+            self.seen = Some(stamp.clone());
+        }
+        if self.updated_at.as_ref() < Some(time) {
+            self.updated_at = Some(time.clone());
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        self.seen.is_some() && self.seen > self.gone
+    }
+
+    fn add_user(&mut self, user: &str) {
+        if !self.users.contains(user) {
+            self.users.insert(user.to_owned());
+            if self.users.len() > MAX_USERS {
+                self.users.pop_last();
+            }
+        }
+    }
+
+    fn display_name(&self) -> Option<String> {
+        let text = &self.name.as_ref()?.value;
+        serde_json::from_str(text).ok().filter(|name: &String| !name.is_empty())
+    }
+}
+
+/// Where a resource is and what it is called.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Place {
+    /// The structure it is in; null for a structure.
+    pub structure: Option<ResourceName>,
+    /// The room it is in; null for anything but a device.
+    pub room: Option<ResourceName>,
+    /// The name its owner gave it.
+    pub display_name: Option<String>,
+}
+
+/// One resource of the graph, as contract section 4 shows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Resource {
+    /// Its full name.
+    pub name: ResourceName,
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: Place,
+    /// The users it was seen with, sorted.
+    pub users: BTreeSet<String>,
+    /// The largest timestamp seen for it.
+    pub updated_at: Option<Timestamp>,
+}
+
+/// How a resource changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ChangeKind {
+    /// It was not there before.
+    Added,
+    /// It is in another structure or room.
+    Moved,
+    /// It is not there any more.
+    Removed,
+    /// It has another name.
+    Renamed,
+}
+
+/// One change of one resource.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GraphChange {
+    /// How it changed.
+    pub change: ChangeKind,
+    /// Its full name.
+    pub resource: ResourceName,
+    /// What it is.
+    pub kind: ResourceKind,
+    /// Where it is now.
+    #[serde(flatten)]
+    pub place: Place,
+    /// Where it was, unless it was not there.
+    pub previous: Option<Place>,
+}
+
+/// All resources.
+#[derive(Debug, Default)]
+pub(super) struct Graph {
+    nodes: BTreeMap<ResourceName, Node>,
+    changed: BTreeSet<ResourceName>,
+}
+
+impl Graph {
+    /// Takes up what the store kept.
+    pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, Node)>) -> Self {
+        Self { nodes: rows.into_iter().collect(), changed: BTreeSet::new() }
+    }
+
+    /// True if the event is about resources that the graph has no room for.
+    pub(super) fn is_full_for(&self, event: &Event) -> bool {
+        self.nodes.len() >= MAX_RESOURCES
+            && touched(event).iter().any(|name| !self.nodes.contains_key(name))
+    }
+
+    /// Merges an event; returns what changed, sorted by resource.
+    pub(super) fn apply(&mut self, event: &Event) -> Vec<GraphChange> {
+        let touched = touched(event);
+        let unchanged_view = event.relation.is_none()
+            && event.display_name.is_none()
+            && touched.iter().all(|name| self.is_present(name));
+        if unchanged_view {
+            self.write(event, &touched);
+            return Vec::new();
+        }
+        let watched = self.with_dependents(event, &touched);
+        let before: Vec<Option<Place>> = watched.iter().map(|name| self.place(name)).collect();
+        self.write(event, &touched);
+        let mut changes = Vec::new();
+        for (name, before) in watched.iter().zip(before) {
+            let after = self.place(name);
+            changes.extend(name.kind().map(|kind| compare(name, kind, before, after)));
+        }
+        changes.concat()
+    }
+
+    /// The resources whose place may change: those written, and, where a structure or room comes
+    /// or goes, all that lie in it.
+    fn with_dependents(&self, event: &Event, touched: &[ResourceName]) -> BTreeSet<ResourceName> {
+        let deleted =
+            event.relation.as_ref().is_some_and(|relation| relation.kind == RelationKind::Deleted);
+        let parents: Vec<&ResourceName> = touched
+            .iter()
+            .filter(|name| name.kind() != Some(ResourceKind::Device))
+            .filter(|name| deleted || !self.is_present(name))
+            .collect();
+        let mut watched: BTreeSet<ResourceName> = touched.iter().cloned().collect();
+        if parents.is_empty() {
+            return watched;
+        }
+        let lies_in = |name: &ResourceName, node: &Node, parent: &ResourceName| {
+            name.structure_of_room().as_ref() == Some(parent)
+                || node.structure.as_ref().is_some_and(|register| register.value == *parent)
+                || node.room.as_ref().is_some_and(|register| register.value.as_ref() == Some(parent))
+        };
+        for (name, node) in &self.nodes {
+            if parents.iter().any(|parent| lies_in(name, node, parent)) {
+                watched.insert(name.clone());
+            }
+        }
+        watched
+    }
+
+    fn write(&mut self, event: &Event, touched: &[ResourceName]) {
+        let time = &event.time.0;
+        for name in touched {
+            // A row for every resource that the event touches, so that registers below find it.
+            self.nodes.entry(name.clone()).or_default();
+            self.changed.insert(name.clone());
+        }
+        if let Some(name) = &event.resource {
+            let stamp = Stamp::unranked(event);
+            self.see(name, &stamp, time);
+            if let (Some(node), Some(text)) = (self.nodes.get_mut(name), &event.display_name) {
+                Register::write(&mut node.name, &stamp, Value::from(text.as_str()).to_string());
+            }
+            self.add_user(name, event);
+        }
+        let Some(relation) = &event.relation else { return };
+        if relation.kind == RelationKind::Unknown {
+            return;
+        }
+        let stamp = Stamp::of(event);
+        self.add_user(&relation.object, event);
+        if let Some(subject) = &relation.subject {
+            self.add_user(subject, event);
+        }
+        if relation.kind == RelationKind::Deleted {
+            if let Some(node) = self.nodes.get_mut(&relation.object)
+                && node.gone.as_ref() < Some(&stamp)
+            {
+                node.gone = Some(stamp);
+            }
+            return;
+        }
+        self.see(&relation.object, &stamp, time);
+        if let Some(subject) = &relation.subject {
+            self.see(subject, &stamp, time);
+            self.relate(&relation.object, subject, relation.kind, &stamp);
+        }
+    }
+
+    fn see(&mut self, name: &ResourceName, stamp: &Stamp, time: &Timestamp) {
+        let structure = name.structure_of_room();
+        for name in [Some(name), structure.as_ref()].into_iter().flatten() {
+            if let Some(node) = self.nodes.get_mut(name) {
+                node.see(stamp, time);
+            }
+        }
+    }
+
+    fn relate(
+        &mut self,
+        object: &ResourceName,
+        subject: &ResourceName,
+        kind: RelationKind,
+        stamp: &Stamp,
+    ) {
+        let Some(node) = self.nodes.get_mut(object) else { return };
+        match (object.kind(), subject.kind()) {
+            (Some(ResourceKind::Device), Some(ResourceKind::Structure)) => {
+                Register::write(&mut node.structure, stamp, subject.clone());
+                if kind == RelationKind::Updated {
+                    Register::write(&mut node.room, stamp, None);
+                }
+            }
+            (Some(ResourceKind::Device), Some(ResourceKind::Room)) => {
+                if let Some(structure) = subject.structure_of_room() {
+                    Register::write(&mut node.structure, stamp, structure);
+                }
+                Register::write(&mut node.room, stamp, Some(subject.clone()));
+            }
+            (_, _) => {}
+        }
+    }
+
+    fn add_user(&mut self, name: &ResourceName, event: &Event) {
+        if let (Some(node), Some(user)) = (self.nodes.get_mut(name), &event.user_id) {
+            node.add_user(user);
+        }
+    }
+
+    /// True if the resource is there; a room only in a structure that was not gone since.
+    fn is_present(&self, name: &ResourceName) -> bool {
+        let Some(node) = self.nodes.get(name).filter(|node| node.is_there()) else { return false };
+        name.structure_of_room().is_none_or(|structure| {
+            let structure = self.nodes.get(&structure);
+            structure.is_some_and(|structure| structure.is_there() && node.seen > structure.gone)
+        })
+    }
+
+    /// Where a resource is and what it is called; `None` if it is not there.
+    pub(super) fn place(&self, name: &ResourceName) -> Option<Place> {
+        let node = self.nodes.get(name).filter(|_| self.is_present(name))?;
+        let display_name = node.display_name();
+        Some(match name.kind()? {
+            ResourceKind::Structure => Place { display_name, ..Place::default() },
+            ResourceKind::Room => {
+                Place { structure: name.structure_of_room(), room: None, display_name }
+            }
+            ResourceKind::Device => {
+                let structure = self.structure_of_device(node);
+                let room = structure.as_ref().and_then(|s| self.room_of_device(node, s));
+                Place { structure, room, display_name }
+            }
+        })
+    }
+
+    fn structure_of_device(&self, node: &Node) -> Option<ResourceName> {
+        let register = node.structure.as_ref()?;
+        let gone = self.gone(&register.value);
+        let stamp = Some(&register.stamp);
+        (stamp > node.gone.as_ref() && stamp > gone).then(|| register.value.clone())
+    }
+
+    fn room_of_device(&self, node: &Node, structure: &ResourceName) -> Option<ResourceName> {
+        let register = node.room.as_ref()?;
+        let room = register.value.as_ref()?;
+        let stamp = Some(&register.stamp);
+        let shows = room.structure_of_room().as_ref() == Some(structure)
+            && stamp > node.gone.as_ref()
+            && stamp > self.gone(structure)
+            && stamp > self.gone(room);
+        shows.then(|| room.clone())
+    }
+
+    fn gone(&self, name: &ResourceName) -> Option<&Stamp> {
+        self.nodes.get(name)?.gone.as_ref()
+    }
+
+    /// The rows that changed since the last call.
+    pub(super) fn take_changed(&mut self) -> Vec<(ResourceName, Node)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed
+            .into_iter()
+            .filter_map(|name| self.nodes.get(&name).map(|node| (name, node.clone())))
+            .collect()
+    }
+
+    /// The resources that are there, sorted by name.
+    pub(super) fn resources(&self) -> impl Iterator<Item = Resource> {
+        self.nodes.iter().filter_map(|(name, node)| {
+            Some(Resource {
+                name: name.clone(),
+                kind: name.kind()?,
+                place: self.place(name)?,
+                users: node.users.clone(),
+                updated_at: node.updated_at.clone(),
+            })
+        })
+    }
+}
+
+/// The resources that an event writes: its own, its relation's, and the structures of rooms.
+fn touched(event: &Event) -> Vec<ResourceName> {
+    let relation = event.relation.as_ref().filter(|r| r.kind != RelationKind::Unknown);
+    let object = relation.map(|relation| &relation.object);
+    let subject = relation.and_then(|relation| relation.subject.as_ref());
+    let mut names = Vec::new();
+    for name in [event.resource.as_ref(), object, subject].into_iter().flatten() {
+        if name.kind().is_some() {
+            names.extend(name.structure_of_room());
+            names.push(name.clone());
+        }
+    }
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn compare(
+    name: &ResourceName,
+    kind: ResourceKind,
+    before: Option<Place>,
+    after: Option<Place>,
+) -> Vec<GraphChange> {
+    let change = |change, place: &Place, previous: Option<&Place>| GraphChange {
+        change,
+        resource: name.clone(),
+        kind,
+        place: place.clone(),
+        previous: previous.cloned(),
+    };
+    match (&before, &after) {
+        (None, None) => Vec::new(),
+        (None, Some(after)) => vec![change(ChangeKind::Added, after, None)],
+        (Some(_), None) => vec![change(ChangeKind::Removed, &Place::default(), before.as_ref())],
+        (Some(old), Some(new)) => {
+            let moved = (&old.structure, &old.room) != (&new.structure, &new.room);
+            let renamed = old.display_name != new.display_name;
+            let kinds = [(moved, ChangeKind::Moved), (renamed, ChangeKind::Renamed)];
+            let happened = kinds.into_iter().filter(|(happened, _)| *happened);
+            happened.map(|(_, kind)| change(kind, new, Some(old))).collect()
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! Last-writer-wins registers: the merge that makes graph and traits independent of arrival order.
+//!
+//! Commutative, associative and idempotent, because the stamp and the value decide together.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, RelationKind};
+
+/// Which of two events with the same timestamp counts as the later one (contract, section 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) enum Rank {
+    Other,
+    Created,
+    Updated,
+    Deleted,
+}
+
+/// When, and by what, a register was written.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(super) struct Stamp {
+    pub(super) time: DateTime<Utc>,
+    pub(super) rank: Rank,
+    pub(super) event_id: String,
+}
+
+impl Stamp {
+    /// The stamp of what this event writes into the graph.
+    pub(super) fn of(event: &Event) -> Self {
+        let rank = match event.relation.as_ref().map(|relation| relation.kind) {
+            Some(RelationKind::Created) => Rank::Created,
+            Some(RelationKind::Updated) => Rank::Updated,
+            Some(RelationKind::Deleted) => Rank::Deleted,
+            Some(RelationKind::Unknown) | None => Rank::Other,
+        };
+        Self { rank, ..Self::unranked(event) }
+    }
+
+    /// The stamp of what this event writes as a resource update.
+    pub(super) fn unranked(event: &Event) -> Self {
+        let event_id = event.event_id.clone().unwrap_or_default();
+        Self { time: event.time.0.at(), rank: Rank::Other, event_id }
+    }
+}
+
+/// A value and the stamp it was written with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Register<V> {
+    pub(super) stamp: Stamp,
+    pub(super) value: V,
+}
+
+impl<V: Ord> Register<V> {
+    /// Writes `value` unless the register holds a later one; equal stamps keep the larger value.
+    pub(super) fn write(slot: &mut Option<Self>, stamp: &Stamp, value: V) {
+        let newer =
+            slot.as_ref().is_none_or(|held| (&held.stamp, &held.value) < (stamp, &value));
+        if newer {
+            *slot = Some(Self { stamp: stamp.clone(), value });
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The state of each resource per trait and field: last writer by event time.
+//!
+//! Knows no trait by name; a platform's decoder says what an update sets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::register::{Register, Stamp};
+use crate::event::{Event, ResourceName, TraitUpdate};
+
+/// Most fields kept per resource, over all its traits: an SDM device has about 40. Beyond it the
+/// smallest names are kept, so that the result does not depend on the order of arrival.
+const MAX_FIELDS: usize = 1024;
+
+/// The traits of one resource, as the store keeps them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResourceTraits {
+    traits: BTreeSet<String>,
+    /// By trait and field; the value is canonical JSON text.
+    #[serde(with = "pairs")]
+    fields: BTreeMap<(String, String), Register<String>>,
+}
+
+impl ResourceTraits {
+    fn write(&mut self, stamp: &Stamp, update: &TraitUpdate) {
+        self.traits.insert(update.name.clone());
+        if self.traits.len() > MAX_FIELDS {
+            self.traits.pop_last();
+        }
+        for (field, value) in &update.fields {
+            let key = (update.name.clone(), field.clone());
+            let mut slot = self.fields.remove(&key);
+            Register::write(&mut slot, stamp, value.to_string());
+            self.fields.extend(slot.map(|register| (key, register)));
+            if self.fields.len() > MAX_FIELDS {
+                self.fields.pop_last();
+            }
+        }
+    }
+
+    /// `{trait: {field: value}}`, every trait that was ever seen among them.
+    pub fn to_json(&self) -> Value {
+        let mut traits: serde_json::Map<String, Value> =
+            self.traits.iter().map(|name| (name.clone(), Value::Object(Default::default()))).collect();
+        for ((name, field), register) in &self.fields {
+            if let Some(Value::Object(fields)) = traits.get_mut(name) {
+                let value = serde_json::from_str(&register.value).unwrap_or_default();
+                fields.insert(field.clone(), value);
+            }
+        }
+        Value::Object(traits)
+    }
+}
+
+/// All device state.
+#[derive(Debug, Default)]
+pub(super) struct Traits {
+    resources: BTreeMap<ResourceName, ResourceTraits>,
+    changed: BTreeSet<ResourceName>,
+}
+
+impl Traits {
+    /// Takes up what the store kept.
+    pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, ResourceTraits)>) -> Self {
+        Self { resources: rows.into_iter().collect(), changed: BTreeSet::new() }
+    }
+
+    /// Merges the trait updates of an event.
+    pub(super) fn apply(&mut self, event: &Event) {
+        let Some(resource) = event.resource.as_ref().filter(|_| !event.trait_updates.is_empty())
+        else {
+            return;
+        };
+        let stamp = Stamp::unranked(event);
+        let traits = self.resources.entry(resource.clone()).or_default();
+        for update in &event.trait_updates {
+            traits.write(&stamp, update);
+        }
+        self.changed.insert(resource.clone());
+    }
+
+    /// The rows that changed since the last call.
+    pub(super) fn take_changed(&mut self) -> Vec<(ResourceName, ResourceTraits)> {
+        let changed = std::mem::take(&mut self.changed);
+        changed
+            .into_iter()
+            .filter_map(|name| self.resources.get(&name).map(|row| (name, row.clone())))
+            .collect()
+    }
+
+    /// Every resource with its traits.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ResourceName, &ResourceTraits)> {
+        self.resources.iter()
+    }
+}
+
+/// A map with a pair as its key, as JSON: a list of `[trait, field, register]`.
+mod pairs {
+    use std::collections::BTreeMap;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    use super::Register;
+
+    type Fields = BTreeMap<(String, String), Register<String>>;
+
+    pub(super) fn serialize<S: Serializer>(fields: &Fields, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_seq(fields.iter().map(|((name, field), register)| (name, field, register)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Fields, D::Error> {
+        let rows = Vec::<(String, String, Register<String>)>::deserialize(from)?;
+        Ok(rows.into_iter().map(|(name, field, register)| ((name, field), register)).collect())
+    }
+}

@@ -1,0 +1,198 @@
+//! The working set of one step: the rows it asked for, what it made of them, what to write.
+//!
+//! Keeps the bookkeeping out of `engine.rs`; decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::change::Changes;
+use super::reorder::{Held, ReleaseReason, SortKey};
+use super::threads::{Join, Notification};
+use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, SessionKey};
+use crate::record::Record;
+
+/// Most clips kept per session for threads to come, the smallest addresses: as many as a
+/// notification shows.
+const MAX_CLIPS: usize = 256;
+
+/// The rows that a step needs from the store.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    /// Which of these payloads were seen.
+    pub payloads: BTreeSet<DedupeKey>,
+    /// The last release under these ordering keys.
+    pub ordering_keys: BTreeSet<String>,
+    /// These notifications.
+    pub notifications: BTreeSet<NotificationId>,
+    /// The clips of these sessions.
+    pub session_clips: BTreeSet<SessionKey>,
+    /// The clips of these sessions, the threads that have them, and those threads' notifications.
+    pub session_members: BTreeSet<SessionKey>,
+}
+
+/// What the store knows of a session.
+#[derive(Clone, Debug, Default)]
+pub struct Session {
+    /// The threads that have it.
+    pub members: BTreeSet<NotificationId>,
+    /// Its clips, with the time of their first arrival.
+    pub clips: BTreeMap<String, ClockTime>,
+}
+
+/// The rows that were found. What is not in it is not in the store.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The first arrival of payloads.
+    pub payloads: BTreeMap<DedupeKey, ClockTime>,
+    /// The last release under ordering keys, and when that was.
+    pub ordering_keys: BTreeMap<String, (SortKey, ClockTime)>,
+    /// Notifications.
+    pub notifications: BTreeMap<NotificationId, Notification>,
+    /// Sessions.
+    pub sessions: BTreeMap<SessionKey, Session>,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Work {
+    loaded: Loaded,
+    horizon: Duration,
+    notifications: BTreeMap<NotificationId, Notification>,
+    /// Events of this step that wait, by their place in the buffer.
+    held: BTreeMap<DedupeKey, (String, SortKey)>,
+    pub(super) changes: Changes,
+}
+
+impl Work {
+    pub(super) fn new(loaded: Loaded, horizon: Duration) -> Self {
+        Self {
+            loaded,
+            horizon,
+            notifications: BTreeMap::new(),
+            held: BTreeMap::new(),
+            changes: Changes::default(),
+        }
+    }
+
+    /// The first arrival of a payload, as far as the store and this step know.
+    pub(super) fn first_seen(&self, key: DedupeKey) -> Option<ClockTime> {
+        self.loaded.payloads.get(&key).copied()
+    }
+
+    /// Notes a payload's first arrival.
+    pub(super) fn see(&mut self, key: DedupeKey, at: ClockTime) {
+        self.loaded.payloads.insert(key, at);
+        self.changes.seen.push((key, at));
+    }
+
+    /// Takes a notification out, from this step, the engine's cache or the store; `None` if there
+    /// is none, or if it was closed and untouched for the horizon.
+    pub(super) fn notification(
+        &mut self,
+        id: NotificationId,
+        at: ClockTime,
+        from_cache: impl FnOnce(NotificationId) -> Option<Notification>,
+    ) -> Option<Notification> {
+        let of_step = self.notifications.remove(&id);
+        let found = of_step.or_else(|| from_cache(id)).or_else(|| {
+            // A copy: another step's cache may not shadow it, and it is put back changed.
+            self.loaded.notifications.remove(&id)
+        });
+        found.filter(|state| state.deadline.is_some() || at.since(state.touched) < self.horizon)
+    }
+
+    /// Puts a notification back, to be written.
+    pub(super) fn put(&mut self, id: NotificationId, state: Notification) {
+        self.notifications.insert(id, state);
+    }
+
+    /// Notes that a thread has a session.
+    pub(super) fn join_session(&mut self, session: SessionKey, thread: NotificationId) {
+        if self.loaded.sessions.entry(session).or_default().members.insert(thread) {
+            self.changes.members.push((session, thread));
+        }
+    }
+
+    /// The clips that a session has got so far.
+    pub(super) fn clips_of(&self, key: SessionKey, session: &str, at: ClockTime) -> Vec<Clip> {
+        let clips = self.loaded.sessions.get(&key).into_iter().flat_map(|session| &session.clips);
+        let fresh = clips.filter(|(_, first)| at.since(**first) < self.horizon);
+        fresh
+            .map(|(url, _)| Clip { session_id: Some(session.into()), preview_url: url.clone() })
+            .collect()
+    }
+
+    /// Notes a clip of a session.
+    pub(super) fn add_clip(&mut self, join: &Join<'_>, at: ClockTime) {
+        let clips = &mut self.loaded.sessions.entry(join.session).or_default().clips;
+        let known = clips.get(join.url).is_some_and(|first| at.since(*first) < self.horizon);
+        let too_large = clips.len() >= MAX_CLIPS
+            && clips.last_key_value().is_some_and(|(largest, _)| join.url > largest.as_str());
+        if !known && !too_large {
+            clips.insert(join.url.to_owned(), at);
+            self.changes.clips.push((join.session, join.url.to_owned(), at));
+        }
+    }
+
+    /// The notifications that have a session: its own, and those of threads.
+    pub(super) fn members(&self, session: SessionKey) -> Vec<NotificationId> {
+        let threads = self.loaded.sessions.get(&session).into_iter().flat_map(|s| &s.members);
+        std::iter::once(NotificationId(session.0)).chain(threads.copied()).collect()
+    }
+
+    /// The last release under a key, as far as the store and this step know.
+    pub(super) fn released(&self, ordering_key: &str) -> Option<&(SortKey, ClockTime)> {
+        let of_step = self.changes.released.get(ordering_key);
+        of_step.or_else(|| self.loaded.ordering_keys.get(ordering_key))
+    }
+
+    /// Notes that an event of this step waits.
+    pub(super) fn hold(&mut self, key: DedupeKey, ordering_key: &str, sort_key: &SortKey) {
+        self.held.insert(key, (ordering_key.to_owned(), sort_key.clone()));
+    }
+
+    /// The events of this step that wait.
+    pub(super) fn still_held(&self) -> impl Iterator<Item = &(String, SortKey)> {
+        self.held.values()
+    }
+
+    /// Writes an event that waited to the event log.
+    pub(super) fn release(&mut self, held: Held, reason: ReleaseReason, at: ClockTime) {
+        if self.held.remove(&held.sort_key.key()).is_none() {
+            self.changes.unheld.push(held.arrival);
+        }
+        self.changes.released.insert(held.ordering_key, (held.sort_key, at));
+        self.emit(held.record, reason);
+    }
+
+    /// Writes an event to the event log.
+    pub(super) fn emit(&mut self, record: Record, reason: ReleaseReason) {
+        let tally = &mut self.changes.tally;
+        tally.emitted += 1;
+        tally.late += u64::from(reason == ReleaseReason::Late);
+        *tally.released.entry(reason).or_default() += 1;
+        self.changes.records.push(record);
+    }
+
+    /// Counts a revision. Openings and reopenings less closings are the open notifications.
+    pub(super) fn count_revision(&mut self, state: &Notification, was_closed: bool) {
+        let tally = &mut self.changes.tally;
+        tally.revisions += 1;
+        if state.revision == 1 {
+            tally.opened += 1;
+            tally.closed += u64::from(state.is_closed());
+            return;
+        }
+        match (was_closed, state.is_closed()) {
+            (false, true) => tally.closed += 1,
+            (true, false) => tally.reopened += 1,
+            (true, true) | (false, false) => tally.updated += 1,
+        }
+    }
+
+    /// All that is to be written.
+    pub(super) fn into_changes(mut self) -> Changes {
+        self.changes.notifications = self.notifications.into_iter().collect();
+        self.changes
+    }
+}

@@ -1,0 +1,252 @@
+//! The nouns: what a platform's message means once decoded, in hearthd's own words.
+//!
+//! Values only. Nothing here reads a clock, does I/O, or knows the JSON of any platform.
+
+mod message;
+mod name;
+mod time;
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use self::message::{Decoded, RawMessage, Reason, Reject};
+pub use self::name::{ResourceKind, ResourceName};
+pub use self::time::{ClockTime, EventTime, PublishTime, ReceivedAt, Timestamp};
+
+/// A JSON object, its keys sorted.
+pub type Object = Map<String, Value>;
+
+/// The platforms whose messages hearthd understands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Platform {
+    /// Google Smart Device Management, over Cloud Pub/Sub.
+    Sdm,
+}
+
+impl Platform {
+    /// Every platform, in the order of their metrics.
+    pub const ALL: [Self; 1] = [Self::Sdm];
+
+    /// The name used in capture lines, records and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Sdm => "sdm",
+        }
+    }
+
+    /// The platform of that name, or `None`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|platform| platform.as_str() == name)
+    }
+}
+
+/// The idempotency key of a message: the first 16 bytes of SHA-256 over `{platform}\n` and the
+/// payload in canonical form (or, for a body that can't be decoded, its raw bytes).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DedupeKey(#[serde(with = "hex_bytes")] pub [u8; 16]);
+
+/// Which notification: a hash of platform, resource and thread (or session, or event).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NotificationId(#[serde(with = "hex_bytes")] pub [u8; 16]);
+
+/// Which session of a resource: the same hash as the notification of that session would have.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct SessionKey(#[serde(with = "hex_bytes")] pub [u8; 16]);
+
+macro_rules! as_hex {
+    ($($key:ty),*) => {$(
+        impl fmt::Display for $key {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+        impl fmt::Debug for $key {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+    )*};
+}
+as_hex!(DedupeKey, NotificationId, SessionKey);
+
+mod hex_bytes {
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(bytes: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&hex::encode(bytes))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(from)?;
+        let mut bytes = [0; 16];
+        hex::decode_to_slice(text.as_bytes(), &mut bytes).map_err(serde::de::Error::custom)?;
+        Ok(bytes)
+    }
+}
+
+/// Where a thread stands, in the order in which its states sort.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ThreadState {
+    /// The first message of a thread.
+    Started,
+    /// A message of a thread that goes on.
+    Updated,
+    /// The last message of a thread.
+    Ended,
+    /// Missing or unknown: merged like an update, sorted last.
+    None,
+}
+
+/// The thread of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Thread {
+    /// Opaque; unique within its resource.
+    pub id: String,
+    /// Where the thread stands.
+    pub state: ThreadState,
+}
+
+/// What happened to the relation of two resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RelationKind {
+    /// The object appeared, or joined the subject.
+    Created,
+    /// The object moved to the subject.
+    Updated,
+    /// The object is gone.
+    Deleted,
+    /// A type that no document names: recorded, and without effect.
+    Unknown,
+}
+
+/// A change of the relation between two resources.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relation {
+    /// What happened.
+    pub kind: RelationKind,
+    /// Its name on the wire.
+    pub type_name: String,
+    /// The structure or room concerned; `None` where the payload has none or an empty one.
+    pub subject: Option<ResourceName>,
+    /// The resource that it happened to.
+    pub object: ResourceName,
+}
+
+/// One event of a message that a notification can show.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activity {
+    /// `chime`, `motion`, `person`, `sound`, or an unknown event type's full name.
+    pub kind: String,
+    /// The session that it belongs to, if it names one.
+    pub session: Option<String>,
+    /// Names of the zones in which it was seen.
+    pub zones: Vec<String>,
+}
+
+/// A clip of a session.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Clip {
+    /// The session that it shows, if it names one.
+    pub session_id: Option<String>,
+    /// Where to fetch it: a capability, so never logged.
+    pub preview_url: String,
+}
+
+/// New values of one trait.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TraitUpdate {
+    /// The trait's full name.
+    pub name: String,
+    /// The fields that it sets; an absent one keeps its value.
+    pub fields: Object,
+}
+
+/// A remark on an event, shown in its record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Flag {
+    /// A resource of another enterprise than the configured one.
+    ForeignEnterprise,
+    /// An event or trait whose value is not an object.
+    MalformedEntry,
+    /// Thermostat traits that no thermostat has; recorded, not merged.
+    SuspectTrait,
+    /// The timestamp can't be read, or lies in the future; publishTime takes its place.
+    TimestampInvalid,
+    /// The graph is full: this resource is not tracked in it.
+    UntrackedResource,
+    /// An event, trait, relation or thread state that no document names.
+    UnknownType,
+}
+
+/// One message, decoded.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// Where it came from.
+    pub platform: Platform,
+    /// Its idempotency key.
+    pub key: DedupeKey,
+    /// The platform's id: not unique, since the messages of a thread may share it.
+    pub event_id: Option<String>,
+    /// When it occurred.
+    pub time: EventTime,
+    /// When it was published.
+    pub publish_time: PublishTime,
+    /// When it was received.
+    pub received_at: ReceivedAt,
+    /// The transport's id.
+    pub message_id: String,
+    /// The resource that it is about, if it is a resource update.
+    pub resource: Option<ResourceName>,
+    /// The user, obfuscated by the platform: never logged.
+    pub user_id: Option<String>,
+    /// Its thread, if it has one.
+    pub thread: Option<Thread>,
+    /// The thread state as written, known or not.
+    pub thread_state: Option<String>,
+    /// The payload's list of resources that may have similar updates, untouched.
+    pub resource_group: Value,
+    /// Its relation update, if it is one.
+    pub relation: Option<Relation>,
+    /// The payload's traits, untouched.
+    pub traits: Option<Object>,
+    /// The payload's events, untouched.
+    pub events: Option<Object>,
+    /// What a notification shows of it.
+    pub activities: Vec<Activity>,
+    /// Sessions and clip addresses of its clip previews; either may be missing.
+    pub clips: Vec<(Option<String>, Option<String>)>,
+    /// What it changes in the state of its resource.
+    pub trait_updates: Vec<TraitUpdate>,
+    /// The name that it gives its resource; empty if it takes the name away.
+    pub display_name: Option<String>,
+    /// Remarks.
+    pub flags: BTreeSet<Flag>,
+}
+
+impl Event {
+    /// The resource that the event is filed under: its own, else its relation's object.
+    pub fn subject(&self) -> Option<&ResourceName> {
+        self.resource.as_ref().or_else(|| self.relation.as_ref().map(|r| &r.object))
+    }
+
+    /// What the event log orders it by: its thread, else its relation's object, else its resource.
+    pub fn ordering_key(&self) -> &str {
+        match (&self.thread, &self.relation, &self.resource) {
+            (Some(thread), _, _) => &thread.id,
+            (None, Some(relation), _) => relation.object.as_str(),
+            (None, None, Some(resource)) => resource.as_str(),
+            (None, None, None) => "",
+        }
+    }
+
+    /// Its state in its thread; `None` if it has no thread.
+    pub fn rank(&self) -> ThreadState {
+        self.thread.as_ref().map_or(ThreadState::None, |thread| thread.state)
+    }
+}

@@ -1,0 +1,106 @@
+//! A message before and after decoding: what a source hands over, what the engine takes.
+//!
+//! Knows no platform's JSON.
+
+use bytes::Bytes;
+
+use super::{DedupeKey, Event, Platform, PublishTime, ReceivedAt};
+
+/// A message as a source got it.
+#[derive(Clone, Debug)]
+pub struct RawMessage {
+    /// Where it came from.
+    pub platform: Platform,
+    /// The transport's id.
+    pub message_id: String,
+    /// When the transport accepted it.
+    pub publish_time: PublishTime,
+    /// When hearthd received it.
+    pub received_at: ReceivedAt,
+    /// The payload.
+    pub body: Bytes,
+    /// `file:line`, for a message from a capture file.
+    pub place: Option<String>,
+}
+
+/// Why a message was quarantined: a fixed set, used as a metric label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reason {
+    /// A capture line that is not one of the three shapes.
+    BadLine,
+    /// The decoder panicked: a defect of hearthd.
+    DecoderPanic,
+    /// An object that has a key twice, so that its readers would disagree.
+    DuplicateKey,
+    /// Neither a resource update nor a relation update.
+    NoUpdate,
+    /// Not JSON.
+    NotJson,
+    /// Not UTF-8.
+    NotUtf8,
+    /// Nested too deep.
+    TooDeep,
+    /// Too large.
+    TooLarge,
+    /// A platform that hearthd does not know.
+    UnknownPlatform,
+    /// A field of another type than documented, or a required one that is missing.
+    WrongType,
+}
+
+impl Reason {
+    /// Every reason, in the order of their metrics.
+    pub const ALL: [Self; 10] = [
+        Self::BadLine,
+        Self::DecoderPanic,
+        Self::DuplicateKey,
+        Self::NoUpdate,
+        Self::NotJson,
+        Self::NotUtf8,
+        Self::TooDeep,
+        Self::TooLarge,
+        Self::UnknownPlatform,
+        Self::WrongType,
+    ];
+
+    /// The name used in quarantine rows and metric labels.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadLine => "bad_line",
+            Self::DecoderPanic => "decoder_panic",
+            Self::DuplicateKey => "duplicate_key",
+            Self::NoUpdate => "no_update",
+            Self::NotJson => "not_json",
+            Self::NotUtf8 => "not_utf8",
+            Self::TooDeep => "too_deep",
+            Self::TooLarge => "too_large",
+            Self::UnknownPlatform => "unknown_platform",
+            Self::WrongType => "wrong_type",
+        }
+    }
+}
+
+/// Why a message can't be processed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reject {
+    /// The kind of fault.
+    pub reason: Reason,
+    /// What exactly is wrong, without the payload's values.
+    pub detail: String,
+}
+
+impl Reject {
+    /// A fault with its detail.
+    pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
+        Self { reason, detail: detail.into() }
+    }
+}
+
+/// A decoded message: its idempotency key, and its event unless it was rejected.
+#[derive(Clone, Debug)]
+pub struct Decoded {
+    /// The hash of the canonical payload, or of the raw bytes of a body that can't be decoded.
+    pub key: DedupeKey,
+    /// The event, or why there is none.
+    pub outcome: Result<Box<Event>, Reject>,
+}

@@ -1,0 +1,193 @@
+//! Google Smart Device Management (`sdm-wire-facts`, section 4).
+//!
+//! Tolerates whatever was seen on the wire; what it does not know passes through, flagged.
+
+mod wire;
+
+use std::collections::BTreeSet;
+
+use chrono::TimeDelta;
+use serde_json::Value;
+
+use super::{DecodeSettings, take_object, take_text};
+use crate::event::{
+    Activity, DedupeKey, Event, EventTime, Flag, Object, RawMessage, Reason, Reject, Relation,
+    RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
+};
+
+/// A timestamp further than this after publishTime is not believed (contract, section 3): clocks
+/// are off by minutes, time zones by at most 14 hours, anything more is garbage.
+const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
+
+/// Decodes a payload that is a JSON object.
+pub(super) fn decode(
+    raw: &RawMessage,
+    key: DedupeKey,
+    mut body: Object,
+    settings: &DecodeSettings,
+) -> Result<Event, Reject> {
+    let resource_update = take_object(&mut body, "resourceUpdate")?;
+    let relation_update = take_object(&mut body, "relationUpdate")?;
+    if resource_update.is_none() && relation_update.is_none() {
+        let detail = "neither resourceUpdate nor relationUpdate is present";
+        return Err(Reject::new(Reason::NoUpdate, detail));
+    }
+    let thread_state = take_text(&mut body, "eventThreadState")?;
+    let thread_id = take_text(&mut body, "eventThreadId")?.filter(|id| !id.is_empty());
+    let mut event = Event {
+        platform: raw.platform,
+        key,
+        event_id: take_text(&mut body, "eventId")?,
+        time: EventTime(raw.publish_time.0.clone()),
+        publish_time: raw.publish_time.clone(),
+        received_at: raw.received_at.clone(),
+        message_id: raw.message_id.clone(),
+        resource: None,
+        user_id: take_text(&mut body, "userId")?.filter(|id| !id.is_empty()),
+        thread: thread_id.map(|id| Thread { id, state: state(thread_state.as_deref()) }),
+        thread_state,
+        resource_group: body.remove("resourceGroup").unwrap_or_default(),
+        relation: relation_update.map(relation).transpose()?,
+        traits: None,
+        events: None,
+        activities: Vec::new(),
+        clips: Vec::new(),
+        trait_updates: Vec::new(),
+        display_name: None,
+        flags: BTreeSet::new(),
+    };
+    read_time(&mut event, body.remove("timestamp").as_ref());
+    if let Some(update) = resource_update {
+        read_resource(&mut event, update)?;
+    }
+    flag_unknown(&mut event);
+    flag_foreign(&mut event, settings);
+    Ok(event)
+}
+
+fn state(name: Option<&str>) -> ThreadState {
+    match name {
+        Some("STARTED") => ThreadState::Started,
+        Some("UPDATED") => ThreadState::Updated,
+        Some("ENDED") => ThreadState::Ended,
+        Some(_) | None => ThreadState::None,
+    }
+}
+
+fn relation(mut update: Object) -> Result<Relation, Reject> {
+    let missing = |field| Reject::new(Reason::WrongType, format!("{field} is missing"));
+    let type_name = take_text(&mut update, "type")?.ok_or(missing("relationUpdate.type"))?;
+    let object = take_text(&mut update, "object")?.filter(|name| !name.is_empty());
+    let subject = take_text(&mut update, "subject")?.filter(|name| !name.is_empty());
+    Ok(Relation {
+        kind: match type_name.as_str() {
+            "CREATED" => RelationKind::Created,
+            "UPDATED" => RelationKind::Updated,
+            "DELETED" => RelationKind::Deleted,
+            _ => RelationKind::Unknown,
+        },
+        type_name,
+        subject: subject.map(ResourceName::from),
+        object: object.ok_or(missing("relationUpdate.object"))?.into(),
+    })
+}
+
+fn read_time(event: &mut Event, written: Option<&Value>) {
+    let latest = event.publish_time.0.at().checked_add_signed(MAX_AHEAD);
+    let read = written.and_then(Value::as_str).and_then(Timestamp::parse);
+    match read.filter(|time| latest.is_none_or(|latest| time.at() <= latest)) {
+        Some(time) => event.time = EventTime(time),
+        None => {
+            event.flags.insert(Flag::TimestampInvalid);
+        }
+    }
+}
+
+fn read_resource(event: &mut Event, mut update: Object) -> Result<(), Reject> {
+    let name = take_text(&mut update, "name")?.filter(|name| !name.is_empty());
+    let missing = || Reject::new(Reason::WrongType, "resourceUpdate.name is missing");
+    event.resource = Some(name.ok_or_else(missing)?.into());
+    event.events = take_object(&mut update, "events")?;
+    event.traits = take_object(&mut update, "traits")?;
+    for (name, value) in event.events.iter().flatten() {
+        let Value::Object(entry) = value else {
+            event.flags.insert(Flag::MalformedEntry);
+            continue;
+        };
+        match wire::event_kind(name) {
+            Some(wire::EventKind::Clip) => {
+                event.clips.push((text(entry, "eventSessionId"), text(entry, "previewUrl")));
+            }
+            Some(wire::EventKind::Activity(kind)) => event.activities.push(activity(kind, entry)),
+            None => {
+                event.flags.insert(Flag::UnknownType);
+                event.activities.push(activity(name, entry));
+            }
+        }
+    }
+    read_traits(event);
+    Ok(())
+}
+
+fn activity(kind: &str, entry: &Object) -> Activity {
+    let zones = entry.get("zones").and_then(Value::as_array).into_iter().flatten();
+    Activity {
+        kind: kind.to_owned(),
+        session: text(entry, "eventSessionId"),
+        zones: zones.filter_map(Value::as_str).filter(|z| !z.is_empty()).map(Into::into).collect(),
+    }
+}
+
+fn text(entry: &Object, field: &str) -> Option<String> {
+    entry.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Into::into)
+}
+
+fn read_traits(event: &mut Event) {
+    let Some(traits) = &event.traits else { return };
+    let suspect = wire::is_suspect(traits);
+    if suspect {
+        event.flags.insert(Flag::SuspectTrait);
+    }
+    for (name, value) in traits {
+        if !wire::is_known_trait(name) {
+            event.flags.insert(Flag::UnknownType);
+        }
+        let Value::Object(fields) = value else {
+            event.flags.insert(Flag::MalformedEntry);
+            continue;
+        };
+        if suspect && wire::is_thermostat(name) {
+            continue;
+        }
+        if wire::is_name_trait(name) {
+            let custom_name = fields.get("customName").and_then(Value::as_str);
+            event.display_name = custom_name.map(Into::into).or(event.display_name.take());
+        }
+        let fields = wire::cleared_fields(name, fields).unwrap_or_else(|| fields.clone());
+        event.trait_updates.push(TraitUpdate { name: name.clone(), fields });
+    }
+}
+
+fn flag_unknown(event: &mut Event) {
+    let unknown_state = event.thread_state.is_some() && {
+        state(event.thread_state.as_deref()) == ThreadState::None
+    };
+    let unknown_relation =
+        event.relation.as_ref().is_some_and(|relation| relation.kind == RelationKind::Unknown);
+    if unknown_state || unknown_relation {
+        event.flags.insert(Flag::UnknownType);
+    }
+}
+
+fn flag_foreign(event: &mut Event, settings: &DecodeSettings) {
+    let Some(own) = settings.enterprise.as_deref() else { return };
+    let relation = event.relation.as_ref();
+    let names = [
+        event.resource.as_ref(),
+        relation.map(|relation| &relation.object),
+        relation.and_then(|relation| relation.subject.as_ref()),
+    ];
+    if names.into_iter().flatten().any(|name| name.enterprise() != Some(own)) {
+        event.flags.insert(Flag::ForeignEnterprise);
+    }
+}

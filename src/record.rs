@@ -1,0 +1,290 @@
+//! A journal record as a structured-mode CloudEvent (contract, section 3).
+//!
+//! Pure: turns what the engine decided into the JSON that others rely on. It decides nothing.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
+
+use crate::engine::graph::{GraphChange, Resource};
+use crate::engine::threads::Notification;
+use crate::event::{
+    Clip, Event, Flag, NotificationId, Object, Platform, ResourceName, Timestamp,
+};
+
+/// What a record tells of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordKind {
+    /// A revision of a notification.
+    Notification,
+    /// An event, in order.
+    Event,
+    /// A change of the graph.
+    Relation,
+}
+
+impl RecordKind {
+    /// Every kind.
+    pub const ALL: [Self; 3] = [Self::Notification, Self::Event, Self::Relation];
+
+    /// The name used on the command line and in settings.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Notification => "notification",
+            Self::Event => "event",
+            Self::Relation => "relation",
+        }
+    }
+
+    /// The kind of that name, or `None`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+}
+
+/// A record before the journal gave it a number.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// What it tells of.
+    pub kind: RecordKind,
+    /// Its id: stable across restart, redelivery and replay.
+    pub id: String,
+    /// The CloudEvents source.
+    pub source: String,
+    /// The resource that it is about.
+    pub subject: String,
+    /// The event time.
+    pub time: Timestamp,
+    /// Its `data`.
+    pub data: Box<RawValue>,
+}
+
+impl Record {
+    /// A revision of a notification. The record must be written right after the revision was made.
+    pub fn notification(id: NotificationId, state: &Notification) -> Self {
+        Self {
+            kind: RecordKind::Notification,
+            id: format!("{id}.{}", state.revision),
+            source: source(state.platform, &state.resource),
+            subject: state.resource.as_str().to_owned(),
+            time: state.last_event_at.clone(),
+            data: raw(&NotificationData::new(id, state)),
+        }
+    }
+
+    /// An event of the ordered lane.
+    pub fn event(event: &Event, late: bool) -> Self {
+        let subject = event.subject();
+        Self {
+            kind: RecordKind::Event,
+            id: event.key.to_string(),
+            source: subject.map(|name| source(event.platform, name)).unwrap_or_default(),
+            subject: subject.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            time: event.time.0.clone(),
+            data: raw(&EventData::new(event, late)),
+        }
+    }
+
+    /// The `n`th change of the graph that an event brought, counted from 1.
+    pub fn relation(event: &Event, n: usize, change: &GraphChange) -> Self {
+        Self {
+            kind: RecordKind::Relation,
+            id: format!("{}.{n}", event.key),
+            source: source(event.platform, &change.resource),
+            subject: change.resource.as_str().to_owned(),
+            time: event.time.0.clone(),
+            data: raw(change),
+        }
+    }
+
+    /// Bytes that the record takes in memory, about.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.subject.len() + self.source.len() + self.data.get().len()
+    }
+
+    /// The record as one line of JSON, without line end, under its number in the journal.
+    pub fn to_line(&self, sequence: u64) -> String {
+        let envelope = Envelope {
+            specversion: "1.0",
+            id: &self.id,
+            source: &self.source,
+            r#type: match self.kind {
+                RecordKind::Notification => "hearthd.notification",
+                RecordKind::Event => "hearthd.event",
+                RecordKind::Relation => "hearthd.relation",
+            },
+            subject: &self.subject,
+            time: &self.time,
+            datacontenttype: "application/json",
+            sequence: format!("{sequence:020}"),
+            data: &self.data,
+        };
+        serde_json::to_string(&envelope).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    r#type: &'static str,
+    subject: &'a str,
+    time: &'a Timestamp,
+    datacontenttype: &'static str,
+    sequence: String,
+    data: &'a RawValue,
+}
+
+/// The `data` of a notification, as the last revision showed it.
+pub fn notification_data(id: NotificationId, state: &Notification) -> Box<RawValue> {
+    raw(&NotificationData::new(id, state))
+}
+
+/// The graph as contract section 4 has it.
+pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
+    serde_json::json!({ "resources": resources.collect::<Vec<_>>() })
+}
+
+/// Writes our own types, whose serialisation can't fail: they have text keys and no foreign code.
+fn raw(data: &impl Serialize) -> Box<RawValue> {
+    to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+fn source(platform: Platform, resource: &ResourceName) -> String {
+    let authority = match platform {
+        Platform::Sdm => "//smartdevicemanagement.googleapis.com",
+    };
+    match resource.enterprise() {
+        Some(enterprise) => format!("{authority}/{enterprise}"),
+        None => authority.to_owned(),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct NotificationData<'a> {
+    notification_id: NotificationId,
+    revision: u32,
+    state: &'static str,
+    closed_by: Option<&'static str>,
+    alert: bool,
+    alert_until: Option<&'a Timestamp>,
+    resource: &'a ResourceName,
+    structure: Option<&'a ResourceName>,
+    room: Option<&'a ResourceName>,
+    title: &'a str,
+    body: String,
+    kinds: &'a BTreeSet<String>,
+    thread_id: Option<&'a str>,
+    session_ids: &'a BTreeSet<String>,
+    clips: &'a BTreeSet<Clip>,
+    zones: &'a BTreeSet<String>,
+    started_at: &'a Timestamp,
+    last_event_at: &'a Timestamp,
+    ended_at: Option<&'a Timestamp>,
+    user_ids: &'a BTreeSet<String>,
+}
+
+impl<'a> NotificationData<'a> {
+    fn new(id: NotificationId, state: &'a Notification) -> Self {
+        let shown = &state.shown;
+        let closed = state.is_closed();
+        Self {
+            notification_id: id,
+            revision: state.revision,
+            state: if closed { "closed" } else { "open" },
+            closed_by: closed.then(|| match (&state.ended_at, &state.thread_id) {
+                (Some(_), _) => "ended",
+                (None, Some(_)) => "timeout",
+                (None, None) => "quiet",
+            }),
+            alert: shown.alert_until.is_some(),
+            alert_until: shown.alert_until.as_ref(),
+            resource: &state.resource,
+            structure: shown.structure.as_ref(),
+            room: shown.room.as_ref(),
+            title: shown.display_name.as_deref().unwrap_or_else(|| state.resource.short_id()),
+            body: body(&state.kinds),
+            kinds: &state.kinds,
+            thread_id: state.thread_id.as_deref(),
+            session_ids: &state.sessions,
+            clips: &state.clips,
+            zones: &state.zones,
+            started_at: &state.started_at,
+            last_event_at: &state.last_event_at,
+            ended_at: closed.then(|| state.ended_at.as_ref().unwrap_or(&state.last_event_at)),
+            user_ids: &state.users,
+        }
+    }
+}
+
+/// The kinds in words; a notification that has none holds a clip alone.
+fn body(kinds: &BTreeSet<String>) -> String {
+    let mut body = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    if body.is_empty() {
+        body.push_str("clip");
+    }
+    body
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EventData<'a> {
+    platform: Platform,
+    event_id: Option<&'a str>,
+    timestamp: &'a Timestamp,
+    publish_time: &'a Timestamp,
+    received_at: &'a Timestamp,
+    message_id: &'a str,
+    resource: Option<&'a ResourceName>,
+    user_id: Option<&'a str>,
+    thread_id: Option<&'a str>,
+    thread_state: Option<&'a str>,
+    resource_group: &'a Value,
+    relation: Option<RelationData<'a>>,
+    traits: Option<&'a Object>,
+    events: Option<&'a Object>,
+    ordering_key: &'a str,
+    late: bool,
+    flags: &'a BTreeSet<Flag>,
+}
+
+#[derive(Serialize)]
+struct RelationData<'a> {
+    r#type: &'a str,
+    subject: &'a str,
+    object: &'a ResourceName,
+}
+
+impl<'a> EventData<'a> {
+    fn new(event: &'a Event, late: bool) -> Self {
+        Self {
+            platform: event.platform,
+            event_id: event.event_id.as_deref(),
+            timestamp: &event.time.0,
+            publish_time: &event.publish_time.0,
+            received_at: &event.received_at.0,
+            message_id: &event.message_id,
+            resource: event.resource.as_ref(),
+            user_id: event.user_id.as_deref(),
+            thread_id: event.thread.as_ref().map(|thread| thread.id.as_str()),
+            thread_state: event.thread_state.as_deref(),
+            resource_group: &event.resource_group,
+            relation: event.relation.as_ref().map(|relation| RelationData {
+                r#type: &relation.type_name,
+                subject: relation.subject.as_ref().map_or("", ResourceName::as_str),
+                object: &relation.object,
+            }),
+            traits: event.traits.as_ref(),
+            events: event.events.as_ref(),
+            ordering_key: event.ordering_key(),
+            late,
+            flags: &event.flags,
+        }
+    }
+}
+

@@ -1,0 +1,219 @@
+//! The store of replay and tests: ordered maps, gone with the process.
+//!
+//! Keeps notifications as the JSON that SQLite would, which is smaller than the value and makes
+//! both stores read back the same.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::{JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, StoreError};
+use crate::engine::change::{Changes, Quarantined};
+use crate::engine::graph::Node;
+use crate::engine::reorder::{Held, SortKey};
+use crate::engine::threads::Notification;
+use crate::engine::traits::ResourceTraits;
+use crate::engine::{Loaded, Lookup, Restored, Session};
+use crate::event::{ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
+
+#[derive(Debug)]
+struct StoredNotification {
+    deadline: Option<ClockTime>,
+    touched: ClockTime,
+    state: Box<str>,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Memory {
+    clock: ClockTime,
+    payloads: BTreeMap<DedupeKey, ClockTime>,
+    notifications: BTreeMap<NotificationId, StoredNotification>,
+    members: BTreeSet<(SessionKey, NotificationId)>,
+    clips: BTreeMap<(SessionKey, String), ClockTime>,
+    released: BTreeMap<String, (SortKey, ClockTime)>,
+    held: BTreeMap<u64, Held>,
+    nodes: BTreeMap<ResourceName, Node>,
+    traits: BTreeMap<ResourceName, ResourceTraits>,
+    journal: VecDeque<(JournalRow, ClockTime)>,
+    journal_bytes: u64,
+    last_sequence: u64,
+    quarantine: VecDeque<QuarantineRow>,
+    quarantined: i64,
+    quarantine_bytes: u64,
+    cursors: BTreeMap<String, u64>,
+}
+
+impl Memory {
+    pub(super) fn restore(&self) -> Result<Restored, StoreError> {
+        let deadlines = self.notifications.iter();
+        Ok(Restored {
+            clock: self.clock,
+            held: self.held.values().cloned().collect(),
+            deadlines: deadlines.filter_map(|(id, row)| Some((*id, row.deadline?))).collect(),
+            nodes: self.nodes.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
+            traits: self.traits.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
+        })
+    }
+
+    pub(super) fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
+        for key in &lookup.payloads {
+            loaded.payloads.extend(self.payloads.get(key).map(|at| (*key, *at)));
+        }
+        for key in &lookup.ordering_keys {
+            let row = self.released.get(key);
+            loaded.ordering_keys.extend(row.map(|row| (key.clone(), row.clone())));
+        }
+        let mut notifications = lookup.notifications.clone();
+        for key in &lookup.session_members {
+            let members = self.members(*key);
+            notifications.extend(&members);
+            loaded.sessions.insert(*key, Session { members, clips: self.clips(*key) });
+        }
+        for key in lookup.session_clips.difference(&lookup.session_members) {
+            let session = Session { clips: self.clips(*key), ..Session::default() };
+            loaded.sessions.insert(*key, session);
+        }
+        for id in notifications {
+            if let Some(row) = self.notifications.get(&id) {
+                loaded.notifications.insert(id, parse(id, row)?);
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn members(&self, key: SessionKey) -> BTreeSet<NotificationId> {
+        let (first, last) = (NotificationId([0; 16]), NotificationId([0xff; 16]));
+        self.members.range((key, first)..=(key, last)).map(|(_, id)| *id).collect()
+    }
+
+    fn clips(&self, key: SessionKey) -> BTreeMap<String, ClockTime> {
+        let of_session = self.clips.range((key, String::new())..);
+        let of_session = of_session.take_while(|((session, _), _)| *session == key);
+        of_session.map(|((_, url), at)| (url.clone(), *at)).collect()
+    }
+
+    pub(super) fn commit(&mut self, changes: &Changes) -> Result<u64, StoreError> {
+        self.clock = changes.at;
+        self.payloads.extend(changes.seen.iter().copied());
+        for (id, state) in &changes.notifications {
+            let text = serde_json::to_string(state).map_err(|source| StoreError::BadRow {
+                table: "notifications",
+                key: id.to_string(),
+                source,
+            })?;
+            let (deadline, touched) = (state.deadline, state.touched);
+            let row = StoredNotification { deadline, touched, state: text.into() };
+            self.notifications.insert(*id, row);
+        }
+        self.members.extend(changes.members.iter().copied());
+        for (session, url, at) in &changes.clips {
+            self.clips.insert((*session, url.clone()), *at);
+        }
+        for (key, row) in &changes.released {
+            self.released.insert(key.clone(), row.clone());
+        }
+        for arrival in &changes.unheld {
+            self.held.remove(arrival);
+        }
+        self.held.extend(changes.held.iter().map(|row| (row.arrival, row.clone())));
+        self.nodes.extend(changes.nodes.iter().cloned());
+        self.traits.extend(changes.traits.iter().cloned());
+        for message in &changes.quarantined {
+            self.keep_in_quarantine(message);
+        }
+        let first = self.last_sequence + 1;
+        for record in &changes.records {
+            self.last_sequence += 1;
+            let sequence = self.last_sequence;
+            let row = JournalRow { sequence, kind: record.kind, line: record.to_line(sequence) };
+            self.journal_bytes += size(&row);
+            self.journal.push_back((row, changes.at));
+        }
+        Ok(first)
+    }
+
+    fn keep_in_quarantine(&mut self, message: &Quarantined) {
+        let raw = &message.raw;
+        self.quarantined += 1;
+        self.quarantine_bytes += raw.body.len() as u64;
+        self.quarantine.push_back(QuarantineRow {
+            id: self.quarantined,
+            received_at: raw.received_at.0.to_string(),
+            platform: raw.platform.as_str().to_owned(),
+            reason: message.reject.reason.as_str().to_owned(),
+            detail: message.reject.detail.clone(),
+            message_id: raw.message_id.clone(),
+            place: raw.place.clone(),
+            raw: raw.body.to_vec(),
+        });
+    }
+
+    pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) {
+        let kept = now.before(retention.horizon);
+        self.payloads.retain(|_, at| *at > kept);
+        self.notifications.retain(|_, row| row.deadline.is_some() || row.touched > kept);
+        self.members.retain(|(_, id)| self.notifications.contains_key(id));
+        self.clips.retain(|_, at| *at > kept);
+        self.released.retain(|_, (_, at)| *at > kept);
+        let oldest = now.before(retention.journal_age);
+        while let Some((row, at)) = self.journal.front() {
+            if *at > oldest && self.journal_bytes <= retention.journal_bytes {
+                break;
+            }
+            self.journal_bytes -= size(row);
+            self.journal.pop_front();
+        }
+        while self.quarantine_bytes > QUARANTINE_MAX_BYTES {
+            let Some(row) = self.quarantine.pop_front() else { break };
+            self.quarantine_bytes -= row.raw.len() as u64;
+        }
+    }
+
+    /// Forgets the records up to a number: replay has written them out.
+    pub fn forget_journal(&mut self, through: u64) {
+        while self.journal.front().is_some_and(|(row, _)| row.sequence <= through) {
+            if let Some((row, _)) = self.journal.pop_front() {
+                self.journal_bytes -= size(&row);
+            }
+        }
+    }
+
+    pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
+        self.notifications.iter().map(|(id, row)| Ok((*id, parse(*id, row)?))).collect()
+    }
+
+    pub(super) fn journal(&self, after: u64, limit: usize) -> Vec<JournalRow> {
+        let start = self.journal.partition_point(|(row, _)| row.sequence <= after);
+        self.journal.iter().skip(start).take(limit).map(|(row, _)| row.clone()).collect()
+    }
+
+    pub(super) fn quarantine(&self, limit: usize) -> Vec<QuarantineRow> {
+        let skipped = self.quarantine.len().saturating_sub(limit);
+        self.quarantine.iter().skip(skipped).cloned().collect()
+    }
+
+    pub(super) fn cursor(&self, sink: &str) -> u64 {
+        self.cursors.get(sink).copied().unwrap_or_default()
+    }
+
+    pub(super) fn set_cursor(&mut self, sink: &str, sequence: u64) {
+        let cursor = self.cursors.entry(sink.to_owned()).or_default();
+        *cursor = sequence.max(*cursor);
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.journal_bytes + self.quarantine_bytes
+    }
+}
+
+fn size(row: &JournalRow) -> u64 {
+    row.line.len() as u64
+}
+
+fn parse(id: NotificationId, row: &StoredNotification) -> Result<Notification, StoreError> {
+    serde_json::from_str(&row.state).map_err(|source| StoreError::BadRow {
+        table: "notifications",
+        key: id.to_string(),
+        source,
+    })
+}

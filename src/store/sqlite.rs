@@ -1,0 +1,120 @@
+//! The store that survives: one SQLite file, in WAL mode with `synchronous=FULL`.
+//!
+//! One process writes, kept apart from others by a lock file; any number read beside it. Whatever
+//! is wrong with the file is refused with what to do: it is never emptied or recreated over.
+
+mod open;
+mod read;
+mod trim;
+mod write;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::{JournalRow, Operation, QuarantineRow, Retention, StoreError, Trimmed};
+use crate::engine::change::Changes;
+use crate::engine::threads::Notification;
+use crate::engine::{Loaded, Lookup, Restored};
+use crate::event::{ClockTime, NotificationId};
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    path: PathBuf,
+    /// Held until the store is dropped; `None` for a reader.
+    _lock: Option<File>,
+}
+
+impl Sqlite {
+    /// Opens a store for writing, and makes it if there is no such file.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        let lock = open::lock(path)?;
+        if !open::exists(path)? {
+            open::create(path)?;
+        }
+        let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
+    }
+
+    /// Opens a store for reading, beside the process that writes it.
+    pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
+        if !open::exists(path)? {
+            return Err(StoreError::Missing { path: path.to_owned() });
+        }
+        let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        Ok(Self { connection, path: path.to_owned(), _lock: None })
+    }
+
+    pub(super) fn commit(&mut self, changes: &Changes) -> Result<u64, StoreError> {
+        self.transact(Operation::Commit, |connection| write::changes(connection, changes))
+    }
+
+    pub(super) fn set_cursor(&mut self, sink: &str, sequence: u64) -> Result<(), StoreError> {
+        self.transact(Operation::Commit, |connection| write::cursor(connection, sink, sequence))
+    }
+
+    pub(super) fn trim(
+        &mut self,
+        now: ClockTime,
+        retention: &Retention,
+    ) -> Result<Trimmed, StoreError> {
+        self.transact(Operation::Trim, |connection| trim::all(connection, now, retention))
+    }
+
+    pub(super) fn restore(&self) -> Result<Restored, StoreError> {
+        self.read(read::restored)
+    }
+
+    pub(super) fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {
+        self.read(|connection| read::loaded(connection, lookup))
+    }
+
+    pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
+        self.read(read::notifications)
+    }
+
+    pub(super) fn journal(&self, after: u64, limit: usize) -> Result<Vec<JournalRow>, StoreError> {
+        self.read(|connection| read::journal(connection, after, limit))
+    }
+
+    pub(super) fn quarantine(&self, limit: usize) -> Result<Vec<QuarantineRow>, StoreError> {
+        self.read(|connection| read::quarantine(connection, limit))
+    }
+
+    pub(super) fn cursor(&self, sink: &str) -> Result<u64, StoreError> {
+        self.read(|connection| read::cursor(connection, sink))
+    }
+
+    /// Bytes of the file and its log; 0 if they can't be looked at.
+    pub(super) fn bytes(&self) -> u64 {
+        let files = [self.path.clone(), open::with_suffix(&self.path, "-wal")];
+        files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+    }
+
+    /// Runs `work` in one transaction: all of it is on disk when this returns, or none.
+    fn transact<T>(
+        &mut self,
+        op: Operation,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let result = self.connection.transaction().and_then(|transaction| {
+            let value = work(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        });
+        result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), op, source })
+    }
+
+    /// Runs `work` on one snapshot of the store.
+    fn read<T>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        let op = Operation::Read;
+        work(&self.connection)
+            .map_err(|source| StoreError::Sqlite { path: self.path.clone(), op, source })
+    }
+}

@@ -1,0 +1,148 @@
+//! What is read back: at start, for a step, and for the commands that look into a store.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
+use serde::de::DeserializeOwned;
+
+use super::write::integer;
+use crate::engine::threads::Notification;
+use crate::engine::{Loaded, Lookup, Restored, Session};
+use crate::event::{ClockTime, NotificationId, ResourceName, SessionKey};
+use crate::record::RecordKind;
+use crate::store::{JournalRow, QuarantineRow};
+
+/// What the engine needs to go on.
+pub(super) fn restored(connection: &Connection) -> Result<Restored> {
+    let deadlines = "SELECT id, deadline FROM notifications WHERE deadline IS NOT NULL";
+    Ok(Restored {
+        clock: ClockTime(meta(connection, "clock")?),
+        held: rows(connection, "SELECT row FROM held ORDER BY arrival", [], |row| json(row, 0))?,
+        deadlines: rows(connection, deadlines, [], |row| {
+            Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
+        })?,
+        nodes: rows(connection, "SELECT name, row FROM nodes", [], named)?,
+        traits: rows(connection, "SELECT name, row FROM traits", [], named)?,
+    })
+}
+
+/// The rows that a step needs.
+pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded> {
+    let mut loaded = Loaded::default();
+    let mut payload = connection.prepare_cached("SELECT at FROM payloads WHERE key = ?1")?;
+    for key in &lookup.payloads {
+        let at = payload.query_row([key.0], |row| row.get(0)).optional()?;
+        loaded.payloads.extend(at.map(|at| (*key, ClockTime(at))));
+    }
+    let mut released =
+        connection.prepare_cached("SELECT sort_key, at FROM released WHERE ordering_key = ?1")?;
+    for key in &lookup.ordering_keys {
+        let row = released.query_row([key], |row| Ok((json(row, 0)?, ClockTime(row.get(1)?))));
+        loaded.ordering_keys.extend(row.optional()?.map(|row| (key.clone(), row)));
+    }
+    let mut notifications = lookup.notifications.clone();
+    for key in &lookup.session_members {
+        let members = members(connection, *key)?;
+        notifications.extend(&members);
+        loaded.sessions.insert(*key, Session { members, clips: clips(connection, *key)? });
+    }
+    for key in lookup.session_clips.difference(&lookup.session_members) {
+        let session = Session { clips: clips(connection, *key)?, ..Session::default() };
+        loaded.sessions.insert(*key, session);
+    }
+    let mut state = connection.prepare_cached("SELECT state FROM notifications WHERE id = ?1")?;
+    for id in notifications {
+        let found = state.query_row([id.0], |row| json(row, 0)).optional()?;
+        loaded.notifications.extend(found.map(|found| (id, found)));
+    }
+    Ok(loaded)
+}
+
+fn members(connection: &Connection, session: SessionKey) -> Result<BTreeSet<NotificationId>> {
+    let sql = "SELECT notification FROM members WHERE session = ?1";
+    let members = rows(connection, sql, [session.0], |row| row.get(0).map(NotificationId))?;
+    Ok(members.into_iter().collect())
+}
+
+fn clips(connection: &Connection, session: SessionKey) -> Result<BTreeMap<String, ClockTime>> {
+    let sql = "SELECT url, at FROM clips WHERE session = ?1";
+    let clip = |row: &Row<'_>| Ok((row.get(0)?, ClockTime(row.get(1)?)));
+    Ok(rows(connection, sql, [session.0], clip)?.into_iter().collect())
+}
+
+/// Every notification, sorted by id.
+pub(super) fn notifications(connection: &Connection) -> Result<Vec<(NotificationId, Notification)>> {
+    let sql = "SELECT id, state FROM notifications ORDER BY id";
+    rows(connection, sql, [], |row| Ok((NotificationId(row.get(0)?), json(row, 1)?)))
+}
+
+/// The records after a number, in order.
+pub(super) fn journal(
+    connection: &Connection,
+    after: u64,
+    limit: usize,
+) -> Result<Vec<JournalRow>> {
+    let sql = "SELECT sequence, kind, line FROM journal WHERE sequence > ?1 \
+               ORDER BY sequence LIMIT ?2";
+    rows(connection, sql, params![integer(after), integer(limit as u64)], |row| {
+        let kind: String = row.get(1)?;
+        let unknown = || rusqlite::Error::InvalidColumnType(1, kind.clone(), Type::Text);
+        Ok(JournalRow {
+            sequence: row.get::<_, i64>(0)?.unsigned_abs(),
+            kind: RecordKind::parse(&kind).ok_or_else(unknown)?,
+            line: row.get(2)?,
+        })
+    })
+}
+
+/// The newest messages in quarantine, oldest first.
+pub(super) fn quarantine(connection: &Connection, limit: usize) -> Result<Vec<QuarantineRow>> {
+    let sql = "SELECT * FROM (SELECT id, received_at, platform, reason, detail, message_id, \
+               place, raw FROM quarantine ORDER BY id DESC LIMIT ?1) ORDER BY id";
+    rows(connection, sql, [integer(limit as u64)], |row| {
+        Ok(QuarantineRow {
+            id: row.get(0)?,
+            received_at: row.get(1)?,
+            platform: row.get(2)?,
+            reason: row.get(3)?,
+            detail: row.get(4)?,
+            message_id: row.get(5)?,
+            place: row.get(6)?,
+            raw: row.get(7)?,
+        })
+    })
+}
+
+/// The last record that a sink has settled; 0 if none.
+pub(super) fn cursor(connection: &Connection, sink: &str) -> Result<u64> {
+    let mut statement = connection.prepare_cached("SELECT sequence FROM cursors WHERE sink = ?1")?;
+    let sequence: Option<i64> = statement.query_row([sink], |row| row.get(0)).optional()?;
+    Ok(sequence.unwrap_or_default().unsigned_abs())
+}
+
+/// A number that the store keeps about itself.
+pub(super) fn meta(connection: &Connection, name: &str) -> Result<i64> {
+    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+    statement.query_row([name], |row| row.get(0))
+}
+
+fn rows<T>(
+    connection: &Connection,
+    sql: &str,
+    params: impl Params,
+    read: impl FnMut(&Row<'_>) -> Result<T>,
+) -> Result<Vec<T>> {
+    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {
+    Ok((ResourceName::from(row.get::<_, String>(0)?), json(row, 1)?))
+}
+
+fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())
+    })
+}

@@ -1,0 +1,150 @@
+//! What a commit writes. Every function runs inside the transaction of its caller.
+
+use rusqlite::{Connection, Result, params};
+use serde::Serialize;
+
+use crate::engine::change::{Changes, Quarantined};
+use crate::event::ClockTime;
+use crate::record::Record;
+
+/// Writes all changes; returns the number of the first record.
+pub(super) fn changes(connection: &Connection, changes: &Changes) -> Result<u64> {
+    payloads_and_sessions(connection, changes)?;
+    notifications(connection, changes)?;
+    event_log(connection, changes)?;
+    graph(connection, changes)?;
+    for message in &changes.quarantined {
+        quarantine(connection, message, changes.at)?;
+    }
+    set_meta(connection, "clock", changes.at.0)?;
+    journal(connection, &changes.records, changes.at)
+}
+
+fn payloads_and_sessions(connection: &Connection, changes: &Changes) -> Result<()> {
+    let mut payload =
+        connection.prepare_cached("INSERT OR REPLACE INTO payloads (key, at) VALUES (?1, ?2)")?;
+    for (key, at) in &changes.seen {
+        payload.execute(params![key.0, at.0])?;
+    }
+    let mut member = connection
+        .prepare_cached("INSERT OR IGNORE INTO members (session, notification) VALUES (?1, ?2)")?;
+    for (session, notification) in &changes.members {
+        member.execute(params![session.0, notification.0])?;
+    }
+    let mut clip = connection
+        .prepare_cached("INSERT OR REPLACE INTO clips (session, url, at) VALUES (?1, ?2, ?3)")?;
+    for (session, url, at) in &changes.clips {
+        clip.execute(params![session.0, url, at.0])?;
+    }
+    Ok(())
+}
+
+fn notifications(connection: &Connection, changes: &Changes) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO notifications (id, deadline, touched, state) VALUES (?1, ?2, ?3, ?4) \
+         ON CONFLICT (id) DO UPDATE SET deadline = excluded.deadline, \
+         touched = excluded.touched, state = excluded.state",
+    )?;
+    for (id, state) in &changes.notifications {
+        let deadline = state.deadline.map(|deadline| deadline.0);
+        statement.execute(params![id.0, deadline, state.touched.0, json(state)?])?;
+    }
+    Ok(())
+}
+
+fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
+    let mut unhold = connection.prepare_cached("DELETE FROM held WHERE arrival = ?1")?;
+    for arrival in &changes.unheld {
+        unhold.execute([integer(*arrival)])?;
+    }
+    let mut hold =
+        connection.prepare_cached("INSERT INTO held (arrival, row) VALUES (?1, ?2)")?;
+    for row in &changes.held {
+        hold.execute(params![integer(row.arrival), json(row)?])?;
+    }
+    let mut released = connection.prepare_cached(
+        "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
+    )?;
+    for (ordering_key, (sort_key, at)) in &changes.released {
+        released.execute(params![ordering_key, json(sort_key)?, at.0])?;
+    }
+    Ok(())
+}
+
+fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
+    let mut node =
+        connection.prepare_cached("INSERT OR REPLACE INTO nodes (name, row) VALUES (?1, ?2)")?;
+    for (name, row) in &changes.nodes {
+        node.execute(params![name.as_str(), json(row)?])?;
+    }
+    let mut traits =
+        connection.prepare_cached("INSERT OR REPLACE INTO traits (name, row) VALUES (?1, ?2)")?;
+    for (name, row) in &changes.traits {
+        traits.execute(params![name.as_str(), json(row)?])?;
+    }
+    Ok(())
+}
+
+fn quarantine(connection: &Connection, message: &Quarantined, at: ClockTime) -> Result<()> {
+    let raw = &message.raw;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO quarantine (at, received_at, publish_time, platform, reason, detail, \
+         message_id, place, raw) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    statement.execute(params![
+        at.0,
+        raw.received_at.0.as_str(),
+        raw.publish_time.0.as_str(),
+        raw.platform.as_str(),
+        message.reject.reason.as_str(),
+        message.reject.detail,
+        raw.message_id,
+        raw.place,
+        &raw.body[..],
+    ])?;
+    Ok(())
+}
+
+fn journal(connection: &Connection, records: &[Record], at: ClockTime) -> Result<u64> {
+    let mut last = super::read::meta(connection, "last_sequence")?;
+    let mut bytes = super::read::meta(connection, "journal_bytes")?;
+    let first = last + 1;
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO journal (sequence, kind, subject, at, line) VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for record in records {
+        last += 1;
+        let line = record.to_line(last.unsigned_abs());
+        bytes += integer(line.len() as u64);
+        statement.execute(params![last, record.kind.as_str(), record.subject, at.0, line])?;
+    }
+    if !records.is_empty() {
+        set_meta(connection, "last_sequence", last)?;
+        set_meta(connection, "journal_bytes", bytes)?;
+    }
+    Ok(first.unsigned_abs())
+}
+
+/// Moves a sink's cursor forward.
+pub(super) fn cursor(connection: &Connection, sink: &str, sequence: u64) -> Result<()> {
+    let mut statement = connection.prepare_cached(
+        "INSERT INTO cursors (sink, sequence) VALUES (?1, ?2) ON CONFLICT (sink) DO UPDATE \
+         SET sequence = max(sequence, excluded.sequence)",
+    )?;
+    statement.execute(params![sink, integer(sequence)]).map(drop)
+}
+
+pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> Result<()> {
+    let mut statement =
+        connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
+    statement.execute(params![name, value]).map(drop)
+}
+
+/// SQLite's integers are signed; our numbers never come near 2^63.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn json(row: &impl Serialize) -> Result<String> {
+    serde_json::to_string(row).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
