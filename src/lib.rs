@@ -3,6 +3,9 @@
 //!
 //! The modules, in the order in which an event meets them:
 
+// In.
+pub mod sources;
+
 // The nouns.
 pub mod event;
 
@@ -18,5 +21,8 @@ pub mod store;
 // Out.
 pub mod record;
 
-// Around it.
+// The loop through all of it, and what is around it.
+pub mod cli;
+pub mod clock;
 pub mod config;
+pub mod pipeline;

@@ -223,7 +223,7 @@ impl<'a> NotificationData<'a> {
 }
 
 /// The kinds in words; a notification that has none holds a clip alone.
-fn body(kinds: &BTreeSet<String>) -> String {
+pub fn body(kinds: &BTreeSet<String>) -> String {
     let mut body = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     if body.is_empty() {
         body.push_str("clip");

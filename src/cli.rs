@@ -1,0 +1,131 @@
+//! The command line: one file per command, and the exit codes.
+
+pub mod check;
+pub mod graph;
+pub mod notifications;
+//pub mod publish;
+pub mod quarantine;
+pub mod replay;
+//pub mod run;
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config::{Faults, Settings};
+use crate::store::{Sqlite, Store};
+
+/// The arguments are wrong.
+pub const EXIT_USAGE: u8 = 64;
+
+/// `replay --strict` met bad data.
+pub const EXIT_BAD_DATA: u8 = 65;
+
+/// The settings are wrong.
+pub const EXIT_BAD_CONFIG: u8 = 78;
+
+/// Turns the events of homes into notifications, an ordered event log and a device graph
+#[derive(Parser, Debug)]
+#[command(name = "hearthd", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Run the service
+    //Run(run::Args),
+    /// Check the settings, offline
+    Check(check::Args),
+    /// Run capture files through the same code, on a virtual clock
+    Replay(replay::Args),
+    /// Publish capture files to a topic, for demonstrations and tests
+    //Publish(publish::Args),
+    /// Show the structures, rooms and devices that a store knows
+    Graph(graph::Args),
+    /// Show the notifications that a store holds
+    Notifications(notifications::Args),
+    /// Show the messages that a store holds in quarantine
+    Quarantine(quarantine::Args),
+}
+
+/// Which store a reading command looks into.
+#[derive(clap::Args, Debug)]
+pub struct StoreArgs {
+    /// Settings file that names the store
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The store itself, instead of the one in the settings
+    #[arg(long, value_name = "FILE", conflicts_with = "config")]
+    store: Option<PathBuf>,
+}
+
+impl StoreArgs {
+    /// Opens the store for reading, beside a running service.
+    fn open(&self, environment: &BTreeMap<String, String>) -> anyhow::Result<Store> {
+        let open = |path: &Path| Ok(Store::Sqlite(Box::new(Sqlite::open_read_only(path)?)));
+        match &self.store {
+            Some(path) => open(path),
+            None => open(&Settings::load(self.config.as_deref(), environment)?.store.path),
+        }
+    }
+}
+
+/// Runs the command line; says on standard error what failed, with its causes.
+pub fn main(
+    arguments: impl IntoIterator<Item = OsString>,
+    environment: &BTreeMap<String, String>,
+) -> ExitCode {
+    let cli = match parse(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let printed = error.print();
+            let wrong = error.use_stderr() || printed.is_err();
+            return if wrong { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(cli.command, environment) {
+        Ok(code) => code,
+        Err(error) if is_closed_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Nothing is left to do if even standard error can't be written.
+            drop(writeln!(io::stderr(), "hearthd: {error:#}"));
+            let config = error.downcast_ref::<Faults>().is_some();
+            ExitCode::from(if config { EXIT_BAD_CONFIG } else { 1 })
+        }
+    }
+}
+
+fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&Cli::command().try_get_matches_from(arguments)?)
+}
+
+fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow::Result<ExitCode> {
+    let mut stdout = io::stdout().lock();
+    match command {
+        Command::Replay(args) => return replay::run(&args, environment, &mut stdout),
+        Command::Check(args) => check::run(&args, environment, &mut stdout)?,
+        Command::Graph(args) => graph::run(&args, environment, &mut stdout)?,
+        Command::Notifications(args) => notifications::run(&args, environment, &mut stdout)?,
+        Command::Quarantine(args) => quarantine::run(&args, environment, &mut stdout)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Runtime::new().context("failed to start the runtime")
+}
+
+/// True if the reader of our output went away, as `head` does: that is no failure.
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+    })
+}

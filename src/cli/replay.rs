@@ -1,0 +1,192 @@
+//! `hearthd replay`: capture files through the same code, on a virtual clock.
+//!
+//! Same input and options, byte-equal output. Reads no clock but to keep a pace.
+
+mod input;
+mod output;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::input::Disturbance;
+use self::output::Output;
+use crate::cli::EXIT_BAD_DATA;
+use crate::config::Settings;
+use crate::engine::Arrival;
+use crate::event::ClockTime;
+use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
+use crate::record::RecordKind;
+use crate::sources::Incoming;
+use crate::store::{Memory, Sqlite, Store};
+
+/// Options of `hearthd replay`.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub struct Args {
+    /// Settings file; only what concerns decoding, order and notifications is used
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Which records to print
+    #[arg(long, value_delimiter = ',', value_name = "KINDS", value_parser = record_kind,
+          default_value = "notification,event,relation")]
+    pub records: Vec<RecordKind>,
+    /// Write the last revision of every notification here, as a JSON array
+    #[arg(long, value_name = "FILE")]
+    pub r#final: Option<PathBuf>,
+    /// Write the graph here, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub graph: Option<PathBuf>,
+    /// Write the counters here, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub summary: Option<PathBuf>,
+    /// Use this durable store instead of memory
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+    /// Permute the messages over the arrival times, by this seed
+    #[arg(long, value_name = "SEED")]
+    pub shuffle: Option<u64>,
+    /// Deliver this share of the messages twice, 0 to 1
+    #[arg(long, value_name = "RATE", value_parser = rate, default_value = "0")]
+    pub duplicate: f64,
+    /// Keep the pace of the recording times this factor; 1 is real time
+    #[arg(long, value_name = "FACTOR", value_parser = pace)]
+    pub pace: Option<f64>,
+    /// End with exit code 65 if any line was quarantined
+    #[arg(long)]
+    pub strict: bool,
+    /// Capture files: .jsonl, also .gz or .zst; - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+}
+
+fn record_kind(name: &str) -> Result<RecordKind, String> {
+    let choices = RecordKind::ALL.map(RecordKind::as_str).join(", ");
+    RecordKind::parse(name).ok_or_else(|| format!("expected some of {choices}"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.0..=1.0).contains(rate));
+    rate.ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+fn pace(text: &str) -> Result<f64, String> {
+    let pace = text.parse().ok().filter(|pace: &f64| pace.is_finite() && *pace > 0.0);
+    pace.ok_or_else(|| "expected a number above 0".to_owned())
+}
+
+/// Runs the command, records going to `stdout`.
+pub fn run(
+    args: &Args,
+    environment: &BTreeMap<String, String>,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let settings = Settings::load(args.config.as_deref(), environment)?;
+    let store = match &args.state {
+        Some(path) => Store::Sqlite(Box::new(Sqlite::open(path)?)),
+        None => Store::Memory(Memory::default()),
+    };
+    if args.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
+        bail!("standard input (-) was named twice: it can be read once");
+    }
+    let disturbance = Disturbance { shuffle: args.shuffle, duplicate: args.duplicate };
+    let messages = input::messages(&args.files, disturbance)?;
+    let pipeline = Pipeline::open(store, PipelineSettings::from(&settings), None)?;
+    let output = Output::new(args, stdout, pipeline.store())?;
+    let mut replay = Replay { pipeline, output, pace: args.pace, batch: Vec::new() };
+    replay.feed(messages)?;
+    replay.run_out()?;
+    let Replay { pipeline, output, .. } = replay;
+    let quarantined = output.finish(args, &pipeline)?;
+    Ok(if args.strict && quarantined > 0 { ExitCode::from(EXIT_BAD_DATA) } else { ExitCode::SUCCESS })
+}
+
+struct Replay<'a> {
+    pipeline: Pipeline,
+    output: Output<'a>,
+    pace: Option<f64>,
+    batch: Vec<Arrival>,
+}
+
+impl Replay<'_> {
+    fn feed(
+        &mut self,
+        messages: impl Iterator<Item = anyhow::Result<Incoming>>,
+    ) -> anyhow::Result<()> {
+        let progress = progress_bar();
+        let mut clock = self.clock();
+        for message in messages {
+            let (raw, decoded) = Pipeline::decode(self.pipeline.decode_settings(), message?);
+            let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
+            if let Some(pace) = self.pace {
+                self.keep_pace(clock, at, pace)?;
+            }
+            clock = at;
+            self.batch.push(Arrival { at, raw, decoded });
+            if self.batch.len() >= MAX_BATCH || self.pace.is_some() {
+                self.step(at)?;
+            }
+            progress.inc(1);
+        }
+        progress.finish_and_clear();
+        self.step(clock)
+    }
+
+    /// After the last message: runs the virtual clock on until no timer is left.
+    fn run_out(&mut self) -> anyhow::Result<()> {
+        while let Some(deadline) = self.pipeline.next_deadline() {
+            self.step(deadline)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, until: ClockTime) -> anyhow::Result<()> {
+        let arrivals = std::mem::take(&mut self.batch);
+        let until = until.max(self.clock());
+        let committed = self.pipeline.step(arrivals, until).context("replay stopped")?;
+        self.output.write(&committed)?;
+        if let Store::Memory(memory) = self.pipeline.store_mut() {
+            memory.forget_journal(u64::MAX);
+        }
+        self.pipeline.trim(until)?;
+        // A bound is reached: only the next deadline makes room.
+        while !self.pipeline.has_room()
+            && let Some(deadline) = self.pipeline.next_deadline()
+        {
+            let committed = self.pipeline.step(Vec::new(), deadline)?;
+            self.output.write(&committed)?;
+        }
+        Ok(())
+    }
+
+    /// Waits as the recording did, running the timers that are due on the way.
+    fn keep_pace(&mut self, from: ClockTime, to: ClockTime, pace: f64) -> anyhow::Result<()> {
+        // The first message starts the clock.
+        let mut clock = if from == ClockTime::default() { to } else { from };
+        while let Some(deadline) = self.pipeline.next_deadline().filter(|due| *due < to) {
+            wait(deadline.since(clock), pace);
+            clock = clock.max(deadline);
+            self.step(deadline)?;
+        }
+        wait(to.since(clock), pace);
+        Ok(())
+    }
+
+    fn clock(&self) -> ClockTime {
+        self.pipeline.engine().map(|engine| engine.clock()).unwrap_or_default()
+    }
+}
+
+fn wait(recorded: Duration, pace: f64) {
+    std::thread::sleep(recorded.div_f64(pace));
+}
+
+/// Shown where stderr is a terminal, and only there.
+fn progress_bar() -> ProgressBar {
+    let style = ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}, {elapsed}");
+    ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}

@@ -1,0 +1,138 @@
+//! What `replay` writes: records as they are committed, and at the end the files asked for.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::Args;
+use crate::engine::change::Tally;
+use crate::engine::Engine;
+use crate::pipeline::{Committed, Pipeline};
+use crate::record::{self, RecordKind};
+use crate::store::Store;
+
+/// Bytes gathered before they are written: a pipe takes 64 KiB at once.
+const BUFFER: usize = 1 << 16;
+
+/// The counters of contract section 5.
+#[derive(Serialize, Default)]
+struct Summary {
+    received: u64,
+    emitted: u64,
+    duplicates: u64,
+    quarantined: u64,
+    pending: u64,
+    late: u64,
+    notifications: u64,
+    revisions: u64,
+    resources: u64,
+    imbalance: i64,
+}
+
+/// See the module's documentation.
+pub(super) struct Output<'a> {
+    stdout: BufWriter<&'a mut dyn Write>,
+    kinds: Vec<RecordKind>,
+    /// The last revision of every notification, by its id, if it was asked for.
+    last: Option<BTreeMap<String, Box<RawValue>>>,
+    summary: Summary,
+}
+
+impl<'a> Output<'a> {
+    /// Starts with what a durable store holds from earlier.
+    pub(super) fn new(
+        args: &Args,
+        stdout: &'a mut dyn Write,
+        store: &Store,
+    ) -> anyhow::Result<Self> {
+        let mut last = None;
+        if args.r#final.is_some() {
+            let visible = store.notifications()?.into_iter().filter(|(_, state)| state.revision > 0);
+            let data = |(id, state)| (format!("{id}"), record::notification_data(id, &state));
+            last = Some(visible.map(data).collect());
+        }
+        Ok(Self {
+            stdout: BufWriter::with_capacity(BUFFER, stdout),
+            kinds: args.records.clone(),
+            last,
+            summary: Summary::default(),
+        })
+    }
+
+    /// Writes what a step committed.
+    pub(super) fn write(&mut self, committed: &Committed) -> anyhow::Result<()> {
+        let records = committed.records.iter().zip(committed.first_sequence..);
+        for (record, sequence) in records {
+            if self.kinds.contains(&record.kind) {
+                let line = record.to_line(sequence);
+                writeln!(self.stdout, "{line}").context("failed to write to standard output")?;
+            }
+            if let (RecordKind::Notification, Some(last)) = (record.kind, &mut self.last) {
+                let id = record.id.split('.').next().unwrap_or_default();
+                last.insert(id.to_owned(), record.data.clone());
+            }
+        }
+        self.count(&committed.tally);
+        Ok(())
+    }
+
+    fn count(&mut self, tally: &Tally) {
+        let summary = &mut self.summary;
+        summary.received += tally.received;
+        summary.emitted += tally.emitted;
+        summary.duplicates += tally.duplicates;
+        summary.quarantined += tally.quarantined_total();
+        summary.late += tally.late;
+        summary.notifications += tally.opened;
+        summary.revisions += tally.revisions;
+    }
+
+    /// Writes the files that were asked for and the summary; returns how many were quarantined.
+    pub(super) fn finish(mut self, args: &Args, pipeline: &Pipeline) -> anyhow::Result<u64> {
+        self.stdout.flush().context("failed to write to standard output")?;
+        let resources = || pipeline.engine().into_iter().flat_map(Engine::resources);
+        self.summary.resources = resources().count() as u64;
+        self.summary.pending = pipeline.engine().map_or(0, Engine::pending) as u64;
+        self.summary.imbalance = pipeline.imbalance();
+        if let (Some(path), Some(last)) = (&args.r#final, &self.last) {
+            write_json(path, &last.values().collect::<Vec<_>>())?;
+        }
+        if let Some(path) = &args.graph {
+            write_json(path, &record::graph(resources()))?;
+        }
+        if let Some(path) = &args.summary {
+            write_json(path, &self.summary)?;
+        }
+        self.summary.print()?;
+        Ok(self.summary.quarantined)
+    }
+}
+
+impl Summary {
+    fn print(&self) -> anyhow::Result<()> {
+        let Self { received, emitted, duplicates, quarantined, late, .. } = self;
+        let mut stderr = std::io::stderr().lock();
+        writeln!(
+            stderr,
+            "{received} received: {emitted} emitted ({late} late), {duplicates} duplicates, \
+             {quarantined} quarantined; {} notifications in {} revisions, {} resources",
+            self.notifications, self.revisions, self.resources
+        )
+        .context("failed to write to standard error")
+    }
+}
+
+fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
+    let write = || -> anyhow::Result<()> {
+        let mut file = BufWriter::new(File::create(path)?);
+        serde_json::to_writer(&mut file, value)?;
+        writeln!(file)?;
+        Ok(file.flush()?)
+    };
+    write().with_context(|| format!("failed to write {}", path.display()))
+}

@@ -1,0 +1,190 @@
+//! The one loop's body: batch → decode → engine → commit.
+//!
+//! Both `run` and `replay` go through it. It commits one step before it takes the next, so what
+//! the engine holds is never ahead of the store by more than the step at hand.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::engine::change::{Changes, Tally};
+use crate::engine::{Arrival, Engine, EngineSettings};
+use crate::event::{ClockTime, Decoded, RawMessage, Reason, Reject};
+use crate::platforms::{self, DecodeSettings};
+use crate::record::Record;
+use crate::sources::Incoming;
+use crate::store::{Retention, Store, StoreError, Trimmed};
+
+/// Most messages of one step, and so of one transaction: at 256 the sync of the log costs each
+/// message little, and a step stays within milliseconds.
+pub const MAX_BATCH: usize = 256;
+
+/// What the pipeline depends on.
+#[derive(Clone, Debug)]
+pub struct PipelineSettings {
+    /// For decoding.
+    pub decode: DecodeSettings,
+    /// For the engine.
+    pub engine: EngineSettings,
+    /// For the store.
+    pub retention: Retention,
+}
+
+/// What a step did, now that it is committed.
+#[derive(Debug, Default)]
+pub struct Committed {
+    /// What to count.
+    pub tally: Tally,
+    /// The number of the first record.
+    pub first_sequence: u64,
+    /// The records, in the order of the journal.
+    pub records: Vec<Record>,
+}
+
+/// Decoder, engine and store, joined.
+#[derive(Debug)]
+pub struct Pipeline {
+    settings: PipelineSettings,
+    store: Store,
+    /// `None` after a failed commit: what it held was never written, so it is thrown away.
+    engine: Option<Engine>,
+    next_trim: ClockTime,
+    /// Every message of this process and what was pending at its start.
+    received: u64,
+    /// Those of them that were committed with an outcome.
+    settled: u64,
+}
+
+impl Pipeline {
+    /// Goes on where the store left off. `now` is the engine's clock; `None` takes the store's.
+    pub fn open(
+        store: Store,
+        settings: PipelineSettings,
+        now: Option<ClockTime>,
+    ) -> Result<Self, StoreError> {
+        let restored = store.restore()?;
+        let now = now.unwrap_or(restored.clock);
+        let pending = restored.held.len() as u64;
+        let engine = Some(Engine::restore(settings.engine, restored, now));
+        let next_trim = ClockTime::default();
+        Ok(Self { settings, store, engine, next_trim, received: pending, settled: 0 })
+    }
+
+    /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
+    pub fn decode(settings: &DecodeSettings, incoming: Incoming) -> (RawMessage, Decoded) {
+        let Incoming { raw, fault } = incoming;
+        let decoded = match fault {
+            Some(fault) => platforms::rejected(&raw, fault),
+            None => {
+                let decode = || platforms::decode(&raw, settings);
+                catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
+                    let fault = Reject::new(Reason::DecoderPanic, "the decoder panicked");
+                    platforms::rejected(&raw, fault)
+                })
+            }
+        };
+        (raw, decoded)
+    }
+
+    /// Takes messages in, runs timers up to `until`, and commits what came of it. On an error
+    /// nothing of the step is kept, here or in the store: the messages must come again.
+    pub fn step(
+        &mut self,
+        arrivals: Vec<Arrival>,
+        until: ClockTime,
+    ) -> Result<Committed, StoreError> {
+        let mut engine = match self.engine.take() {
+            Some(engine) => engine,
+            None => Engine::restore(self.settings.engine, self.store.restore()?, until),
+        };
+        let loaded = self.store.load(&engine.lookup(&arrivals, until))?;
+        let changes = engine.step(arrivals, until, loaded);
+        let first_sequence = if changes.is_empty() { 0 } else { self.store.commit(&changes)? };
+        self.engine = Some(engine);
+        Ok(self.settle(changes, first_sequence))
+    }
+
+    fn settle(&mut self, changes: Changes, first_sequence: u64) -> Committed {
+        let Changes { tally, records, .. } = changes;
+        self.received += tally.received;
+        self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
+        Committed { tally, first_sequence, records }
+    }
+
+    /// Forgets what is past its retention, if that is due: sixteen times per horizon is enough to
+    /// bound the store, and when there is more, at once again.
+    pub fn trim(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
+        if now < self.next_trim {
+            return Ok(Trimmed::default());
+        }
+        let trimmed = self.store.trim(now, &self.settings.retention)?;
+        if !trimmed.more {
+            self.next_trim = now.after(self.settings.retention.horizon / 16);
+        }
+        Ok(trimmed)
+    }
+
+    /// When a step is due without messages. After a failed step: at once.
+    pub fn next_deadline(&self) -> Option<ClockTime> {
+        match &self.engine {
+            Some(engine) => engine.next_deadline(),
+            None => Some(ClockTime::default()),
+        }
+    }
+
+    /// False while only a deadline can make room for more messages.
+    pub fn has_room(&self) -> bool {
+        self.engine.as_ref().is_none_or(Engine::has_room)
+    }
+
+    /// Messages received, less those emitted, dropped as duplicates, quarantined or pending: 0
+    /// unless one was lost or made up.
+    pub fn imbalance(&self) -> i64 {
+        let pending = self.engine.as_ref().map_or(0, Engine::pending) as u64;
+        let accounted = self.settled + pending;
+        i64::try_from(self.received).unwrap_or(i64::MAX)
+            - i64::try_from(accounted).unwrap_or(i64::MAX)
+    }
+
+    /// The engine, unless the last step failed.
+    pub fn engine(&self) -> Option<&Engine> {
+        self.engine.as_ref()
+    }
+
+    /// The store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The store, to move a cursor or forget its journal.
+    pub fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
+    }
+
+    /// What decoding depends on.
+    pub fn decode_settings(&self) -> &DecodeSettings {
+        &self.settings.decode
+    }
+}
+
+impl From<&crate::config::Settings> for PipelineSettings {
+    fn from(settings: &crate::config::Settings) -> Self {
+        Self {
+            decode: DecodeSettings { enterprise: settings.sdm.enterprise.clone() },
+            engine: EngineSettings {
+                horizon: settings.dedupe.horizon,
+                dedupe_cache: settings.dedupe.cache_entries,
+                hold: settings.reorder.hold,
+                max_pending: settings.reorder.max_pending_events,
+                threads: crate::engine::threads::ThreadSettings {
+                    max_alert_age: settings.notifications.max_alert_age,
+                    thread_timeout: settings.notifications.thread_timeout,
+                    session_quiet: settings.notifications.session_quiet,
+                },
+            },
+            retention: Retention {
+                horizon: settings.dedupe.horizon,
+                journal_age: settings.store.journal_max_age,
+                journal_bytes: settings.store.journal_max_size,
+            },
+        }
+    }
+}
