@@ -3,10 +3,10 @@
 pub mod check;
 pub mod graph;
 pub mod notifications;
-//pub mod publish;
+pub mod publish;
 pub mod quarantine;
 pub mod replay;
-//pub mod run;
+pub mod run;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -18,6 +18,7 @@ use anyhow::Context;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::{Faults, Settings};
+use crate::daemon::DaemonError;
 use crate::store::{Sqlite, Store};
 
 /// The arguments are wrong.
@@ -40,13 +41,13 @@ struct Cli {
 #[derive(Subcommand, Debug)]
 enum Command {
     /// Run the service
-    //Run(run::Args),
+    Run(run::Args),
     /// Check the settings, offline
     Check(check::Args),
     /// Run capture files through the same code, on a virtual clock
     Replay(replay::Args),
     /// Publish capture files to a topic, for demonstrations and tests
-    //Publish(publish::Args),
+    Publish(publish::Args),
     /// Show the structures, rooms and devices that a store knows
     Graph(graph::Args),
     /// Show the notifications that a store holds
@@ -72,7 +73,11 @@ impl StoreArgs {
         let open = |path: &Path| Ok(Store::Sqlite(Box::new(Sqlite::open_read_only(path)?)));
         match &self.store {
             Some(path) => open(path),
-            None => open(&Settings::load(self.config.as_deref(), environment)?.store.path),
+            None => open(
+                &Settings::load(self.config.as_deref(), environment)?
+                    .store
+                    .path,
+            ),
         }
     }
 }
@@ -87,7 +92,11 @@ pub fn main(
         Err(error) => {
             let printed = error.print();
             let wrong = error.use_stderr() || printed.is_err();
-            return if wrong { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return if wrong {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match dispatch(cli.command, environment) {
@@ -96,8 +105,11 @@ pub fn main(
         Err(error) => {
             // Nothing is left to do if even standard error can't be written.
             drop(writeln!(io::stderr(), "hearthd: {error:#}"));
-            let config = error.downcast_ref::<Faults>().is_some();
-            ExitCode::from(if config { EXIT_BAD_CONFIG } else { 1 })
+            ExitCode::from(if is_configuration(&error) {
+                EXIT_BAD_CONFIG
+            } else {
+                1
+            })
         }
     }
 }
@@ -109,7 +121,13 @@ fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Cli, clap::Err
 fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow::Result<ExitCode> {
     let mut stdout = io::stdout().lock();
     match command {
+        // The service's sinks write to standard output themselves.
+        Command::Run(args) => {
+            drop(stdout);
+            runtime()?.block_on(run::run(&args, environment))?;
+        }
         Command::Replay(args) => return replay::run(&args, environment, &mut stdout),
+        Command::Publish(args) => runtime()?.block_on(publish::run(args, environment))?,
         Command::Check(args) => check::run(&args, environment, &mut stdout)?,
         Command::Graph(args) => graph::run(&args, environment, &mut stdout)?,
         Command::Notifications(args) => notifications::run(&args, environment, &mut stdout)?,
@@ -120,6 +138,14 @@ fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow:
 
 fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Runtime::new().context("failed to start the runtime")
+}
+
+/// True if only other settings will help.
+fn is_configuration(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<Faults>().is_some()
+        || error
+            .downcast_ref::<DaemonError>()
+            .is_some_and(DaemonError::is_configuration)
 }
 
 /// True if the reader of our output went away, as `head` does: that is no failure.

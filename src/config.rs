@@ -14,12 +14,12 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::record::RecordKind;
 use file::File;
 pub use file::{Fault, Faults};
 use table::{Limits, Table, names};
 pub use values::{
-    Endpoint, InvalidSubscription, LogFormat, LogLevel, RecordFilter, Secret, SinkKind,
-    SubscriptionName,
+    Endpoint, InvalidSubscription, LogFormat, LogLevel, Secret, SinkKind, SubscriptionName,
 };
 use values::{address, enterprise, key_path, sink_name};
 
@@ -154,7 +154,7 @@ pub struct Sink {
     /// What delivers. No default.
     pub kind: SinkKind,
     /// Which records are delivered, at least one. Default: notifications.
-    pub records: Vec<RecordFilter>,
+    pub records: Vec<RecordKind>,
 }
 
 const MINUTE: u64 = 60;
@@ -369,7 +369,10 @@ impl Sink {
         let kind = table.choice("kind", &SinkKind::ALL);
         table.require("name", "give each sink a name of its own");
         let name = table.parsed("name", sink_name);
-        let records = table.choices("records", &RecordFilter::ALL);
+        let records = table.choices(
+            "records",
+            &RecordKind::ALL.map(|kind| (kind.as_str(), kind)),
+        );
         let name = name?;
         match taken.get(&name) {
             Some(other) => {
@@ -385,7 +388,7 @@ impl Sink {
         Some(Self {
             name,
             kind: kind?,
-            records: records.unwrap_or(vec![RecordFilter::Notification]),
+            records: records.unwrap_or(vec![RecordKind::Notification]),
         })
     }
 }
@@ -462,7 +465,7 @@ mod tests {
             sinks: vec![Sink {
                 name: "stdout".to_owned(),
                 kind: SinkKind::Stdout,
-                records: vec![RecordFilter::Notification],
+                records: vec![RecordKind::Notification],
             }],
             ..defaults()
         };

@@ -21,8 +21,21 @@ pub mod store;
 // Out.
 pub mod record;
 
+pub mod sinks;
+
+pub mod http;
+
 // The loop through all of it, and what is around it.
-pub mod cli;
-pub mod clock;
-pub mod config;
 pub mod pipeline;
+
+pub mod daemon;
+
+pub mod cli;
+
+pub mod config;
+
+pub mod clock;
+
+pub mod metrics;
+
+pub mod telemetry;

@@ -9,7 +9,7 @@ use crate::engine::change::{Changes, Tally};
 use crate::engine::{Arrival, Engine, EngineSettings};
 use crate::event::{ClockTime, Decoded, RawMessage, Reason, Reject};
 use crate::platforms::{self, DecodeSettings};
-use crate::record::Record;
+use crate::record::{Record, RecordKind};
 use crate::sources::Incoming;
 use crate::store::{Retention, Store, StoreError, Trimmed};
 
@@ -39,6 +39,23 @@ pub struct Committed {
     pub records: Vec<Record>,
 }
 
+impl Committed {
+    /// The number of the last record, if there is any.
+    pub fn last_sequence(&self) -> Option<u64> {
+        (self.first_sequence..)
+            .zip(&self.records)
+            .last()
+            .map(|(sequence, _)| sequence)
+    }
+
+    /// True if resources came, went or moved.
+    pub fn graph_changed(&self) -> bool {
+        self.records
+            .iter()
+            .any(|record| record.kind == RecordKind::Relation)
+    }
+}
+
 /// Decoder, engine and store, joined.
 #[derive(Debug)]
 pub struct Pipeline {
@@ -65,7 +82,14 @@ impl Pipeline {
         let pending = restored.held.len() as u64;
         let engine = Some(Engine::restore(settings.engine, restored, now));
         let next_trim = ClockTime::default();
-        Ok(Self { settings, store, engine, next_trim, received: pending, settled: 0 })
+        Ok(Self {
+            settings,
+            store,
+            engine,
+            next_trim,
+            received: pending,
+            settled: 0,
+        })
     }
 
     /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
@@ -97,7 +121,11 @@ impl Pipeline {
         };
         let loaded = self.store.load(&engine.lookup(&arrivals, until))?;
         let changes = engine.step(arrivals, until, loaded);
-        let first_sequence = if changes.is_empty() { 0 } else { self.store.commit(&changes)? };
+        let first_sequence = if changes.is_empty() {
+            0
+        } else {
+            self.store.commit(&changes)?
+        };
         self.engine = Some(engine);
         Ok(self.settle(changes, first_sequence))
     }
@@ -106,7 +134,11 @@ impl Pipeline {
         let Changes { tally, records, .. } = changes;
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
-        Committed { tally, first_sequence, records }
+        Committed {
+            tally,
+            first_sequence,
+            records,
+        }
     }
 
     /// Forgets what is past its retention, if that is due: sixteen times per horizon is enough to
@@ -168,7 +200,9 @@ impl Pipeline {
 impl From<&crate::config::Settings> for PipelineSettings {
     fn from(settings: &crate::config::Settings) -> Self {
         Self {
-            decode: DecodeSettings { enterprise: settings.sdm.enterprise.clone() },
+            decode: DecodeSettings {
+                enterprise: settings.sdm.enterprise.clone(),
+            },
             engine: EngineSettings {
                 horizon: settings.dedupe.horizon,
                 dedupe_cache: settings.dedupe.cache_entries,

@@ -39,12 +39,18 @@ pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
             format!("the payload is {}, expected an object", type_name(&other)),
         )),
     };
-    Decoded { key, outcome: outcome.map(Box::new) }
+    Decoded {
+        key,
+        outcome: outcome.map(Box::new),
+    }
 }
 
 /// A message that its source already found to be unusable, keyed by its raw bytes.
 pub fn rejected(raw: &RawMessage, reject: Reject) -> Decoded {
-    Decoded { key: hash(raw.platform, &raw.body), outcome: Err(reject) }
+    Decoded {
+        key: hash(raw.platform, &raw.body),
+        outcome: Err(reject),
+    }
 }
 
 fn hash(platform: Platform, payload: &[u8]) -> DedupeKey {
@@ -75,7 +81,10 @@ fn parse(body: &[u8]) -> Result<Value, Reject> {
     })?;
     // The parser keeps the last of equal keys, so a pair is missing.
     if pairs(&payload) != shape.pairs {
-        return Err(Reject::new(Reason::DuplicateKey, "an object has a key twice"));
+        return Err(Reject::new(
+            Reason::DuplicateKey,
+            "an object has a key twice",
+        ));
     }
     Ok(payload)
 }
@@ -151,5 +160,8 @@ fn take_object(object: &mut Object, field: &str) -> Result<Option<Object>, Rejec
 
 fn wrong_type(field: &str, found: &Value, expected: &str) -> Reject {
     let found = type_name(found);
-    Reject::new(Reason::WrongType, format!("{field} is {found}, expected {expected}"))
+    Reject::new(
+        Reason::WrongType,
+        format!("{field} is {found}, expected {expected}"),
+    )
 }

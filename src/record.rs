@@ -10,9 +10,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use crate::engine::graph::{GraphChange, Resource};
 use crate::engine::threads::Notification;
-use crate::event::{
-    Clip, Event, Flag, NotificationId, Object, Platform, ResourceName, Timestamp,
-};
+use crate::event::{Clip, Event, Flag, NotificationId, Object, Platform, ResourceName, Timestamp};
 
 /// What a record tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -81,8 +79,12 @@ impl Record {
         Self {
             kind: RecordKind::Event,
             id: event.key.to_string(),
-            source: subject.map(|name| source(event.platform, name)).unwrap_or_default(),
-            subject: subject.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+            source: subject
+                .map(|name| source(event.platform, name))
+                .unwrap_or_default(),
+            subject: subject
+                .map(|name| name.as_str().to_owned())
+                .unwrap_or_default(),
             time: event.time.0.clone(),
             data: raw(&EventData::new(event, late)),
         }
@@ -207,7 +209,10 @@ impl<'a> NotificationData<'a> {
             resource: &state.resource,
             structure: shown.structure.as_ref(),
             room: shown.room.as_ref(),
-            title: shown.display_name.as_deref().unwrap_or_else(|| state.resource.short_id()),
+            title: shown
+                .display_name
+                .as_deref()
+                .unwrap_or_else(|| state.resource.short_id()),
             body: body(&state.kinds),
             kinds: &state.kinds,
             thread_id: state.thread_id.as_deref(),
@@ -224,7 +229,11 @@ impl<'a> NotificationData<'a> {
 
 /// The kinds in words; a notification that has none holds a clip alone.
 pub fn body(kinds: &BTreeSet<String>) -> String {
-    let mut body = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let mut body = kinds
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     if body.is_empty() {
         body.push_str("clip");
     }
@@ -287,4 +296,3 @@ impl<'a> EventData<'a> {
         }
     }
 }
-

@@ -97,10 +97,29 @@ impl StoreError {
     pub fn is_fatal(&self) -> bool {
         const SQLITE_IOERR_FSYNC: i32 = 1034;
         const SQLITE_IOERR_DIR_FSYNC: i32 = 1290;
-        let Self::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } = self else {
+        let Self::Sqlite {
+            source: rusqlite::Error::SqliteFailure(error, _),
+            ..
+        } = self
+        else {
             return false;
         };
         [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC].contains(&error.extended_code)
+    }
+}
+
+impl StoreError {
+    /// What was tried.
+    pub fn operation(&self) -> Operation {
+        match self {
+            Self::Sqlite { op, .. } => *op,
+            Self::BadRow { .. } => Operation::Read,
+            Self::Locked { .. }
+            | Self::Newer { .. }
+            | Self::Foreign { .. }
+            | Self::Missing { .. }
+            | Self::Open { .. } => Operation::Open,
+        }
     }
 }
 
@@ -275,6 +294,14 @@ impl Store {
         match self {
             Self::Memory(memory) => Ok(memory.quarantine(limit)),
             Self::Sqlite(sqlite) => sqlite.quarantine(limit),
+        }
+    }
+
+    /// The number of the last record; 0 if there never was one.
+    pub fn last_sequence(&self) -> Result<u64, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.last_sequence()),
+            Self::Sqlite(sqlite) => sqlite.last_sequence(),
         }
     }
 

@@ -21,7 +21,7 @@ use serde_json::{Map, Value};
 
 use crate::clock::Clock;
 use crate::config::{Endpoint, SubscriptionName};
-use crate::event::Timestamp;
+use crate::event::{ClockTime, Timestamp};
 use crate::sources::capture;
 
 /// Messages sent and not yet confirmed. Ten of the client's batches of 100: enough to keep it busy,
@@ -111,7 +111,7 @@ pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::
         // The last event must be known before the first is sent, so these are held in memory.
         Some(Rebase::Now) => {
             let bodies = bodies.collect::<anyhow::Result<Vec<_>>>()?;
-            let bodies = rebase(bodies, Clock::new().wall_now());
+            let bodies = rebase(bodies, Clock::start(ClockTime::default()).wall_now());
             publish(&publisher, &args.topic, bodies.into_iter().map(Ok)).await?
         }
     };

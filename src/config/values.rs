@@ -218,17 +218,6 @@ pub enum SinkKind {
     Stdout,
 }
 
-/// A type of record, as a sink or `replay` asks for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RecordFilter {
-    /// Revisions of notifications.
-    Notification,
-    /// The event log.
-    Event,
-    /// Changes of the graph.
-    Relation,
-}
-
 impl LogFormat {
     /// Every format with its name.
     pub const ALL: [(&'static str, Self); 2] = [("text", Self::Text), ("json", Self::Json)];
@@ -248,15 +237,6 @@ impl LogLevel {
 impl SinkKind {
     /// Every kind with its name.
     pub const ALL: [(&'static str, Self); 1] = [("stdout", Self::Stdout)];
-}
-
-impl RecordFilter {
-    /// Every record type with its name.
-    pub const ALL: [(&'static str, Self); 3] = [
-        ("notification", Self::Notification),
-        ("event", Self::Event),
-        ("relation", Self::Relation),
-    ];
 }
 
 /// A text that must not be printed, such as the content of the credentials file. Prints as

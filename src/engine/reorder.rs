@@ -146,7 +146,8 @@ impl Reorder {
         match self.released.get_mut(ordering_key) {
             Some(slot) => *slot = (last.clone(), at),
             None => {
-                self.released.put(ordering_key.to_owned(), (last.clone(), at));
+                self.released
+                    .put(ordering_key.to_owned(), (last.clone(), at));
             }
         }
     }
@@ -162,11 +163,20 @@ impl Reorder {
         self.arrivals += 1;
         let started = sort_key.state == ThreadState::Started;
         let until = if started { at } else { at.after(self.hold) };
-        let row = Held { until, arrival: self.arrivals, ordering_key, sort_key, record };
+        let row = Held {
+            until,
+            arrival: self.arrivals,
+            ordering_key,
+            sort_key,
+            record,
+        };
         let timer = (row.until, row.arrival);
         self.insert(row);
         if started {
-            return self.release(timer, ReleaseReason::Started).into_iter().collect();
+            return self
+                .release(timer, ReleaseReason::Started)
+                .into_iter()
+                .collect();
         }
         let mut releases = Vec::new();
         while self.timers.len() > self.max_events || self.bytes > MAX_PENDING_BYTES {
@@ -219,7 +229,8 @@ impl Reorder {
 
     fn insert(&mut self, row: Held) {
         let timer = (row.until, row.arrival);
-        self.timers.insert(timer, (row.ordering_key.clone(), row.sort_key.clone()));
+        self.timers
+            .insert(timer, (row.ordering_key.clone(), row.sort_key.clone()));
         self.bytes += row.record.size();
         let under_key = self.held.entry(row.ordering_key.clone()).or_default();
         under_key.insert(row.sort_key.clone(), row);

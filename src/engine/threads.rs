@@ -117,7 +117,10 @@ impl Notification {
         Self {
             platform: event.platform,
             resource: part.resource.clone(),
-            thread_id: part.is_thread.then(|| event.thread.as_ref().map(|t| t.id.clone())).flatten(),
+            thread_id: part
+                .is_thread
+                .then(|| event.thread.as_ref().map(|t| t.id.clone()))
+                .flatten(),
             revision: 0,
             ended_at: None,
             timed_out: false,
@@ -154,8 +157,13 @@ impl Notification {
             merged.changed |= insert(&mut self.sessions, session);
         }
         for (session_id, url) in part.clips {
-            let Some(preview_url) = url.clone() else { continue };
-            merged.changed |= self.add_clip(Clip { session_id: session_id.clone(), preview_url });
+            let Some(preview_url) = url.clone() else {
+                continue;
+            };
+            merged.changed |= self.add_clip(Clip {
+                session_id: session_id.clone(),
+                preview_url,
+            });
         }
         if let Some(user) = &event.user_id {
             merged.changed |= insert(&mut self.users, user);
@@ -171,7 +179,11 @@ impl Notification {
         }
         if part.is_thread && event.rank() == ThreadState::Ended {
             let ended_at = &event.publish_time.0;
-            if self.ended_at.as_ref().is_none_or(|earliest| ended_at < earliest) {
+            if self
+                .ended_at
+                .as_ref()
+                .is_none_or(|earliest| ended_at < earliest)
+            {
                 self.ended_at = Some(ended_at.clone());
                 merged.changed = true;
             }
@@ -246,9 +258,15 @@ impl<'a> Part<'a> {
 
     /// The sessions that the message names for this notification.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &'a str> {
-        let of_clips = self.clips.iter().filter_map(|(session, _)| session.as_deref());
-        let of_activities: Vec<&str> =
-            self.activities.iter().filter_map(|activity| activity.session.as_deref()).collect();
+        let of_clips = self
+            .clips
+            .iter()
+            .filter_map(|(session, _)| session.as_deref());
+        let of_activities: Vec<&str> = self
+            .activities
+            .iter()
+            .filter_map(|activity| activity.session.as_deref())
+            .collect();
         of_activities.into_iter().chain(of_clips)
     }
 
@@ -269,13 +287,18 @@ pub(super) struct Join<'a> {
 impl Join<'_> {
     /// The clip, as notifications show it.
     pub(super) fn clip(&self) -> Clip {
-        Clip { session_id: Some(self.session_id.into()), preview_url: self.url.into() }
+        Clip {
+            session_id: Some(self.session_id.into()),
+            preview_url: self.url.into(),
+        }
     }
 }
 
 /// Which notifications a message belongs to (contract, section 3, "Grouping").
 pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
-    let Some(resource) = &event.resource else { return Vec::new() };
+    let Some(resource) = &event.resource else {
+        return Vec::new();
+    };
     if let Some(thread) = &event.thread {
         return vec![Part {
             id: NotificationId(hash(event.platform, resource, "thread", &thread.id)),
@@ -287,7 +310,10 @@ pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
     }
     let mut sessions: BTreeMap<Option<&str>, Vec<&Activity>> = BTreeMap::new();
     for activity in &event.activities {
-        sessions.entry(activity.session.as_deref()).or_default().push(activity);
+        sessions
+            .entry(activity.session.as_deref())
+            .or_default()
+            .push(activity);
     }
     let part = |(session, activities): (Option<&str>, _)| Part {
         id: NotificationId(match session {
@@ -304,19 +330,29 @@ pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
 
 /// The clips of an unthreaded message that can join anything.
 pub(super) fn joins(event: &Event) -> Vec<Join<'_>> {
-    let (Some(resource), None) = (&event.resource, &event.thread) else { return Vec::new() };
+    let (Some(resource), None) = (&event.resource, &event.thread) else {
+        return Vec::new();
+    };
     let mut joins = Vec::new();
     for (session, url) in &event.clips {
         if let (Some(session_id), Some(url)) = (session, url) {
             let session = session_key(event.platform, resource, session_id);
-            joins.push(Join { session, session_id, url });
+            joins.push(Join {
+                session,
+                session_id,
+                url,
+            });
         }
     }
     joins
 }
 
 /// The key of a session of a resource.
-pub(super) fn session_key(platform: Platform, resource: &ResourceName, session: &str) -> SessionKey {
+pub(super) fn session_key(
+    platform: Platform,
+    resource: &ResourceName,
+    session: &str,
+) -> SessionKey {
     SessionKey(hash(platform, resource, "session", session))
 }
 
@@ -349,7 +385,8 @@ impl Timers {
         if let Some(previous) = previous {
             self.deadlines.remove(&(previous, id));
         }
-        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        self.deadlines
+            .extend(deadline.map(|deadline| (deadline, id)));
     }
 
     /// When the first timer runs out, and whose it is.
@@ -359,7 +396,10 @@ impl Timers {
 
     /// The notifications whose timers run out by then.
     pub(super) fn due(&self, until: ClockTime) -> impl Iterator<Item = NotificationId> {
-        self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= until).map(|(_, id)| *id)
+        self.deadlines
+            .iter()
+            .take_while(move |(deadline, _)| *deadline <= until)
+            .map(|(_, id)| *id)
     }
 
     /// Number of open notifications.

@@ -42,8 +42,11 @@ impl ResourceTraits {
 
     /// `{trait: {field: value}}`, every trait that was ever seen among them.
     pub fn to_json(&self) -> Value {
-        let mut traits: serde_json::Map<String, Value> =
-            self.traits.iter().map(|name| (name.clone(), Value::Object(Default::default()))).collect();
+        let mut traits: serde_json::Map<String, Value> = self
+            .traits
+            .iter()
+            .map(|name| (name.clone(), Value::Object(Default::default())))
+            .collect();
         for ((name, field), register) in &self.fields {
             if let Some(Value::Object(fields)) = traits.get_mut(name) {
                 let value = serde_json::from_str(&register.value).unwrap_or_default();
@@ -64,12 +67,18 @@ pub(super) struct Traits {
 impl Traits {
     /// Takes up what the store kept.
     pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, ResourceTraits)>) -> Self {
-        Self { resources: rows.into_iter().collect(), changed: BTreeSet::new() }
+        Self {
+            resources: rows.into_iter().collect(),
+            changed: BTreeSet::new(),
+        }
     }
 
     /// Merges the trait updates of an event.
     pub(super) fn apply(&mut self, event: &Event) {
-        let Some(resource) = event.resource.as_ref().filter(|_| !event.trait_updates.is_empty())
+        let Some(resource) = event
+            .resource
+            .as_ref()
+            .filter(|_| !event.trait_updates.is_empty())
         else {
             return;
         };
@@ -107,11 +116,18 @@ mod pairs {
     type Fields = BTreeMap<(String, String), Register<String>>;
 
     pub(super) fn serialize<S: Serializer>(fields: &Fields, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(fields.iter().map(|((name, field), register)| (name, field, register)))
+        to.collect_seq(
+            fields
+                .iter()
+                .map(|((name, field), register)| (name, field, register)),
+        )
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Fields, D::Error> {
         let rows = Vec::<(String, String, Register<String>)>::deserialize(from)?;
-        Ok(rows.into_iter().map(|(name, field, register)| ((name, field), register)).collect())
+        Ok(rows
+            .into_iter()
+            .map(|(name, field, register)| ((name, field), register))
+            .collect())
     }
 }

@@ -75,12 +75,19 @@ impl ResourceName {
         if self.kind() != Some(ResourceKind::Room) {
             return None;
         }
-        self.0.rsplit_once("/rooms/").map(|(structure, _)| Self::new(structure))
+        self.0
+            .rsplit_once("/rooms/")
+            .map(|(structure, _)| Self::new(structure))
     }
 
     /// `enterprises/{p}`, or `None` if the name does not begin so.
     pub fn enterprise(&self) -> Option<&str> {
-        let id = self.0.strip_prefix("enterprises/")?.split('/').next().filter(|id| filled(id))?;
+        let id = self
+            .0
+            .strip_prefix("enterprises/")?
+            .split('/')
+            .next()
+            .filter(|id| filled(id))?;
         self.0.get(.."enterprises/".len() + id.len())
     }
 

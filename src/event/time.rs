@@ -26,7 +26,14 @@ impl Timestamp {
     pub fn parse(text: &str) -> Option<Self> {
         let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
         let canonical = text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
-        Some(if canonical { Self { at, text: text.into() } } else { Self::from_utc(at) })
+        Some(if canonical {
+            Self {
+                at,
+                text: text.into(),
+            }
+        } else {
+            Self::from_utc(at)
+        })
     }
 
     /// A computed time: written with the fewest of 3, 6 or 9 fractional digits that are exact.
@@ -39,7 +46,10 @@ impl Timestamp {
         } else {
             SecondsFormat::Nanos
         };
-        Self { at, text: at.to_rfc3339_opts(digits, true).into() }
+        Self {
+            at,
+            text: at.to_rfc3339_opts(digits, true).into(),
+        }
     }
 
     /// The instant.
@@ -95,8 +105,17 @@ pub struct ClockTime(pub i64);
 impl ClockTime {
     /// The clock at that instant, saturating outside the years 1677–2262.
     pub fn from_utc(at: DateTime<Utc>) -> Self {
-        let saturated = if at.timestamp() < 0 { i64::MIN } else { i64::MAX };
+        let saturated = if at.timestamp() < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        };
         Self(at.timestamp_nanos_opt().unwrap_or(saturated))
+    }
+
+    /// Whole seconds since the Unix epoch.
+    pub fn unix_seconds(self) -> i64 {
+        self.0.div_euclid(1_000_000_000)
     }
 
     /// This time plus `duration`, saturating.

@@ -44,7 +44,11 @@ pub struct Reader {
 
 /// Opens a capture file by its ending: `.gz`, `.zst`, anything else plain; `-` is standard input.
 pub fn open(path: &Path) -> Result<Reader, CaptureError> {
-    let failed = |source| CaptureError { path: path.to_owned(), line: 0, source };
+    let failed = |source| CaptureError {
+        path: path.to_owned(),
+        line: 0,
+        source,
+    };
     let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
@@ -55,20 +59,37 @@ pub fn open(path: &Path) -> Result<Reader, CaptureError> {
             Some(_) | None => Box::new(file),
         }
     };
-    Ok(Reader::new(Box::new(BufReader::with_capacity(1 << 16, input)), path))
+    Ok(Reader::new(
+        Box::new(BufReader::with_capacity(1 << 16, input)),
+        path,
+    ))
 }
 
 impl Reader {
     /// Reads from anything; `path` names it in message ids and faults.
     pub fn new(input: Box<dyn BufRead>, path: &Path) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
         let clock = Timestamp::from_utc(DateTime::UNIX_EPOCH);
-        Self { input, path: path.to_owned(), name, line: 0, clock }
+        Self {
+            input,
+            path: path.to_owned(),
+            name,
+            line: 0,
+            clock,
+        }
     }
 
     fn read_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        if (&mut self.input).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+        if (&mut self.input)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
             return Ok(None);
         }
         self.line += 1;
@@ -96,7 +117,10 @@ impl Reader {
                     body: line,
                     place: Some(place),
                 };
-                Incoming { raw, fault: Some(fault) }
+                Incoming {
+                    raw,
+                    fault: Some(fault),
+                }
             }
         }
     }
@@ -110,7 +134,10 @@ impl Reader {
             .map_err(|error| bad(&format!("not a capture line: {error}")))?;
         let platform = text("platform", fields.platform)?.unwrap_or(Cow::Borrowed("sdm"));
         let unknown = || {
-            Reject::new(Reason::UnknownPlatform, format!("no platform is called {platform:?}"))
+            Reject::new(
+                Reason::UnknownPlatform,
+                format!("no platform is called {platform:?}"),
+            )
         };
         let platform = Platform::parse(&platform).ok_or_else(unknown)?;
         let (body, envelope) = fields.payload(line)?;
@@ -119,9 +146,11 @@ impl Reader {
             None => event_time(&body),
         };
         let received_at = time("receivedAt", fields.received_at)?;
-        let publish_time = publish_time.or_else(|| received_at.clone()).ok_or_else(|| {
-            bad("no time: it has neither receivedAt nor publishTime nor a readable timestamp")
-        })?;
+        let publish_time = publish_time
+            .or_else(|| received_at.clone())
+            .ok_or_else(|| {
+                bad("no time: it has neither receivedAt nor publishTime nor a readable timestamp")
+            })?;
         let message_id = text("messageId", envelope.message_id)?.filter(|id| !id.is_empty());
         Ok(RawMessage {
             platform,
@@ -227,9 +256,12 @@ fn text<'a>(field: &str, raw: Option<&'a RawValue>) -> Result<Option<Cow<'a, str
 }
 
 fn time(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, Reject> {
-    let Some(text) = text(field, raw)? else { return Ok(None) };
+    let Some(text) = text(field, raw)? else {
+        return Ok(None);
+    };
     let time = Timestamp::parse(&text);
-    time.map(Some).ok_or_else(|| bad(&format!("{field} is not an RFC 3339 time")))
+    time.map(Some)
+        .ok_or_else(|| bad(&format!("{field} is not an RFC 3339 time")))
 }
 
 fn bad(detail: &str) -> Reject {

@@ -36,24 +36,38 @@ impl Sqlite {
             open::create(path)?;
         }
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            _lock: Some(lock),
+        })
     }
 
     /// Opens a store for reading, beside the process that writes it.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         if !open::exists(path)? {
-            return Err(StoreError::Missing { path: path.to_owned() });
+            return Err(StoreError::Missing {
+                path: path.to_owned(),
+            });
         }
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Ok(Self { connection, path: path.to_owned(), _lock: None })
+        Ok(Self {
+            connection,
+            path: path.to_owned(),
+            _lock: None,
+        })
     }
 
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<u64, StoreError> {
-        self.transact(Operation::Commit, |connection| write::changes(connection, changes))
+        self.transact(Operation::Commit, |connection| {
+            write::changes(connection, changes)
+        })
     }
 
     pub(super) fn set_cursor(&mut self, sink: &str, sequence: u64) -> Result<(), StoreError> {
-        self.transact(Operation::Commit, |connection| write::cursor(connection, sink, sequence))
+        self.transact(Operation::Commit, |connection| {
+            write::cursor(connection, sink, sequence)
+        })
     }
 
     pub(super) fn trim(
@@ -61,7 +75,9 @@ impl Sqlite {
         now: ClockTime,
         retention: &Retention,
     ) -> Result<Trimmed, StoreError> {
-        self.transact(Operation::Trim, |connection| trim::all(connection, now, retention))
+        self.transact(Operation::Trim, |connection| {
+            trim::all(connection, now, retention)
+        })
     }
 
     pub(super) fn restore(&self) -> Result<Restored, StoreError> {
@@ -84,6 +100,10 @@ impl Sqlite {
         self.read(|connection| read::quarantine(connection, limit))
     }
 
+    pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {
+        self.read(|connection| read::meta(connection, "last_sequence").map(i64::unsigned_abs))
+    }
+
     pub(super) fn cursor(&self, sink: &str) -> Result<u64, StoreError> {
         self.read(|connection| read::cursor(connection, sink))
     }
@@ -91,7 +111,11 @@ impl Sqlite {
     /// Bytes of the file and its log; 0 if they can't be looked at.
     pub(super) fn bytes(&self) -> u64 {
         let files = [self.path.clone(), open::with_suffix(&self.path, "-wal")];
-        files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+        files
+            .iter()
+            .filter_map(|file| file.metadata().ok())
+            .map(|file| file.len())
+            .sum()
     }
 
     /// Runs `work` in one transaction: all of it is on disk when this returns, or none.
@@ -105,7 +129,11 @@ impl Sqlite {
             transaction.commit()?;
             Ok(value)
         });
-        result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), op, source })
+        result.map_err(|source| StoreError::Sqlite {
+            path: self.path.clone(),
+            op,
+            source,
+        })
     }
 
     /// Runs `work` on one snapshot of the store.
@@ -114,7 +142,10 @@ impl Sqlite {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         let op = Operation::Read;
-        work(&self.connection)
-            .map_err(|source| StoreError::Sqlite { path: self.path.clone(), op, source })
+        work(&self.connection).map_err(|source| StoreError::Sqlite {
+            path: self.path.clone(),
+            op,
+            source,
+        })
     }
 }

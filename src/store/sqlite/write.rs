@@ -57,8 +57,7 @@ fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
     for arrival in &changes.unheld {
         unhold.execute([integer(*arrival)])?;
     }
-    let mut hold =
-        connection.prepare_cached("INSERT INTO held (arrival, row) VALUES (?1, ?2)")?;
+    let mut hold = connection.prepare_cached("INSERT INTO held (arrival, row) VALUES (?1, ?2)")?;
     for row in &changes.held {
         hold.execute(params![integer(row.arrival), json(row)?])?;
     }
@@ -116,7 +115,13 @@ fn journal(connection: &Connection, records: &[Record], at: ClockTime) -> Result
         last += 1;
         let line = record.to_line(last.unsigned_abs());
         bytes += integer(line.len() as u64);
-        statement.execute(params![last, record.kind.as_str(), record.subject, at.0, line])?;
+        statement.execute(params![
+            last,
+            record.kind.as_str(),
+            record.subject,
+            at.0,
+            line
+        ])?;
     }
     if !records.is_empty() {
         set_meta(connection, "last_sequence", last)?;
@@ -131,12 +136,13 @@ pub(super) fn cursor(connection: &Connection, sink: &str, sequence: u64) -> Resu
         "INSERT INTO cursors (sink, sequence) VALUES (?1, ?2) ON CONFLICT (sink) DO UPDATE \
          SET sequence = max(sequence, excluded.sequence)",
     )?;
-    statement.execute(params![sink, integer(sequence)]).map(drop)
+    statement
+        .execute(params![sink, integer(sequence)])
+        .map(drop)
 }
 
 pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> Result<()> {
-    let mut statement =
-        connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
+    let mut statement = connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
     statement.execute(params![name, value]).map(drop)
 }
 
@@ -146,5 +152,6 @@ pub(super) fn integer(number: u64) -> i64 {
 }
 
 fn json(row: &impl Serialize) -> Result<String> {
-    serde_json::to_string(row).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+    serde_json::to_string(row)
+        .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }

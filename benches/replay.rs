@@ -1,0 +1,160 @@
+//! What `hearthd replay` costs, measured against two baselines in one run.
+//!
+//! Prints a table in Markdown: medians of interleaved runs, and their ratios, which say more than
+//! the times on a machine that does other things too. Asserts nothing about time.
+#![expect(clippy::print_stdout, reason = "the table is what this program is for")]
+#![expect(missing_docs, reason = "a program, not a library")]
+
+#[path = "replay/rows.rs"]
+mod rows;
+#[path = "replay/traffic.rs"]
+mod traffic;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use hearthd::cli::replay;
+use hearthd::clock::Stopwatch;
+use hearthd::record::RecordKind;
+use serde_json::Value;
+
+use self::rows::Rows;
+use self::traffic::Traffic;
+
+/// Messages of the timed runs, and of the run whose memory is watched.
+const TIMED_MESSAGES: usize = 200_000;
+const WATCHED_MESSAGES: usize = 1_000_000;
+
+/// Runs of each kind, in turns.
+const RUNS: usize = 5;
+
+const SEED: u64 = 20_250_609;
+
+/// How often the memory of the watched process is read. Its peak never falls, so that only what it
+/// gains in its last moments can be missed.
+const WATCH_INTERVAL: Duration = Duration::from_millis(5);
+
+fn main() -> anyhow::Result<()> {
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
+    let capture = folder.path().join("capture.jsonl");
+    generate(&capture, TIMED_MESSAGES)?;
+    let lines = std::fs::read(&capture)?;
+    let rows = Rows::of_replay(&capture)?;
+
+    let mut times: [Vec<f64>; 4] = Default::default();
+    for run in 0..RUNS {
+        let store = |name: &str| folder.path().join(format!("{name}-{run}.db"));
+        times[0].push(timed(|| parse(&lines))?);
+        times[1].push(timed(|| replay(&capture, None))?);
+        times[2].push(rows.write(&store("bare"))?);
+        times[3].push(timed(|| replay(&capture, Some(store("replay"))))?);
+    }
+    let [parse, memory, bare, sqlite] = times.map(median);
+    let megabytes = lines.len() as f64 / 1e6;
+    drop((lines, rows));
+
+    generate(&capture, WATCHED_MESSAGES)?;
+    let (peak, seconds) = peak_memory(&capture)?;
+
+    println!("{TIMED_MESSAGES} messages, {megabytes:.0} MB; medians of {RUNS} runs\n");
+    println!("| | seconds | µs a message | ratio | target |");
+    println!("|---|---:|---:|---:|---:|");
+    row(
+        "(a) parse the lines into `serde_json::Value`",
+        parse,
+        "1",
+        "",
+    );
+    row(
+        "(b) `replay`, memory store",
+        memory,
+        &format!("{:.2} × (a)", memory / parse),
+        "≤ 6",
+    );
+    row("(c) bare SQLite loop, the same rows", bare, "1", "");
+    row(
+        "(d) `replay --state`",
+        sqlite,
+        &format!("{:.2} × (c)", sqlite / bare),
+        "≤ 1.5",
+    );
+    println!();
+    println!("| | seconds | peak memory | target |");
+    println!("|---|---:|---:|---:|");
+    println!("| (e) `replay` of {WATCHED_MESSAGES} messages | {seconds:.1} | {peak} | ≤ 128 MiB |");
+    Ok(())
+}
+
+fn row(name: &str, seconds: f64, ratio: &str, target: &str) {
+    let each = seconds * 1e6 / TIMED_MESSAGES as f64;
+    println!("| {name} | {seconds:.2} | {each:.1} | {ratio} | {target} |");
+}
+
+fn generate(path: &Path, messages: usize) -> anyhow::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for line in Traffic::new(SEED).take(messages) {
+        writeln!(file, "{line}")?;
+    }
+    Ok(file.flush()?)
+}
+
+fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
+    let stopwatch = Stopwatch::start();
+    work()?;
+    Ok(stopwatch.seconds())
+}
+
+fn median(mut times: Vec<f64>) -> f64 {
+    times.sort_by(f64::total_cmp);
+    times[times.len() / 2]
+}
+
+/// (a)
+fn parse(lines: &[u8]) -> anyhow::Result<()> {
+    for line in lines.split_inclusive(|byte| *byte == b'\n') {
+        std::hint::black_box(serde_json::from_slice::<Value>(line)?);
+    }
+    Ok(())
+}
+
+/// (b) and (d): the whole command.
+fn replay(capture: &Path, state: Option<PathBuf>) -> anyhow::Result<()> {
+    let args = replay::Args {
+        records: RecordKind::ALL.to_vec(),
+        state,
+        files: vec![capture.to_owned()],
+        ..replay::Args::default()
+    };
+    replay::run(&args, &BTreeMap::new(), &mut io::sink()).map(drop)
+}
+
+/// (e): the peak resident memory of the real program, and the seconds that it took.
+fn peak_memory(capture: &Path) -> anyhow::Result<(String, f64)> {
+    let stopwatch = Stopwatch::start();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
+        .arg("replay")
+        .arg(capture)
+        .stdout(Stdio::null())
+        .spawn()?;
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = None;
+    let exit = loop {
+        if let Some(exit) = child.try_wait()? {
+            break exit;
+        }
+        let status = std::fs::read_to_string(&status)?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        peak = line
+            .and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok())
+            .or(peak);
+        std::thread::sleep(WATCH_INTERVAL);
+    };
+    ensure!(exit.success(), "replay ended with {exit}");
+    let kib = peak.context("/proc has no VmHWM")?;
+    Ok((format!("{:.0} MiB", kib / 1024.0), stopwatch.seconds()))
+}

@@ -1,0 +1,225 @@
+//! P4 and P3 on random traffic: neither order nor repetition nor batching shows in what is left,
+//! and the event log is in order but for what came too late.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use hearthd::event::ClockTime;
+use hearthd::sources::Incoming;
+use proptest::prelude::*;
+use proptest::test_runner::Config;
+use serde_json::{Value, json};
+
+use super::support::model::{self, Delivery, dedupe_key};
+use super::support::replay::{
+    Disk, Output, Run, UNSTABLE, memory, messages, run_lines, settings, without,
+};
+use super::support::traffic::{batching, deliveries, schedule, to_capture_line};
+
+/// Messages as they arrive, and how they are cut into batches.
+type Traffic = (Vec<Delivery>, Vec<usize>);
+
+fn config(cases: u32) -> Config {
+    Config {
+        cases,
+        ..Config::default()
+    }
+}
+
+fn traffic(made: Vec<Delivery>) -> impl Strategy<Value = Traffic> {
+    schedule(made).prop_flat_map(|arriving| {
+        let sizes = batching(arriving.len());
+        (Just(arriving), sizes)
+    })
+}
+
+fn one_schedule() -> impl Strategy<Value = Traffic> {
+    deliveries().prop_flat_map(traffic)
+}
+
+fn two_schedules() -> impl Strategy<Value = (Vec<Delivery>, Traffic, Traffic)> {
+    deliveries().prop_flat_map(|made| (Just(made.clone()), traffic(made.clone()), traffic(made)))
+}
+
+fn lines(deliveries: &[Delivery]) -> Vec<String> {
+    deliveries.iter().map(to_capture_line).collect()
+}
+
+/// The final notifications as the model shows them.
+fn as_modelled(output: &Output) -> Vec<Value> {
+    let mut notifications = output.last_revisions();
+    for data in &mut notifications {
+        without(data, &UNSTABLE);
+        without(data, &["notificationId", "body"]);
+    }
+    notifications.sort_by_key(Value::to_string);
+    notifications
+}
+
+/// Checks one run against the model of the same messages.
+fn check(output: &Output, arriving: &[Delivery], made: usize) -> Result<(), TestCaseError> {
+    prop_assert_eq!(
+        json!(as_modelled(output)),
+        json!(model::notifications(arriving))
+    );
+    prop_assert_eq!(&output.graph, &model::graph(arriving));
+    prop_assert_eq!(&output.traits, &model::traits(arriving));
+    let log = model::check_event_log(&output.data("event"), settings().engine.hold, arriving);
+    prop_assert_eq!(log, Ok(()));
+    prop_assert_eq!(output.counts.received, arriving.len() as u64);
+    prop_assert_eq!(output.counts.emitted, made as u64);
+    prop_assert_eq!(output.counts.duplicates, (arriving.len() - made) as u64);
+    Ok(())
+}
+
+/// When every event arrived first, and whether it is a thread's STARTED.
+fn first_arrivals(arriving: &[Delivery]) -> BTreeMap<String, (ClockTime, bool)> {
+    let mut first = BTreeMap::new();
+    for Delivery {
+        received_at, body, ..
+    } in arriving
+    {
+        let threaded = body["eventThreadId"]
+            .as_str()
+            .is_some_and(|id| !id.is_empty());
+        let started = threaded && body["eventThreadState"] == "STARTED";
+        let at = ClockTime::from_utc(*received_at);
+        first
+            .entry(dedupe_key("sdm", body))
+            .or_insert((at, started));
+    }
+    first
+}
+
+/// What the event log got in one instant.
+struct Release {
+    at: ClockTime,
+    /// The key of the message that had just arrived, if one had.
+    brought: Option<String>,
+    events: Vec<Value>,
+}
+
+/// Runs messages one by one and timers one by one; returns each step that logged events.
+fn releases(messages: Vec<Incoming>, arriving: &[Delivery]) -> (Vec<Release>, Output) {
+    let mut run = Run::open(memory());
+    let mut steps = Vec::new();
+    let mut note = |at, brought, records: Vec<Value>| {
+        let events = records
+            .into_iter()
+            .filter(|record| record["type"] == "hearthd.event");
+        steps.push(Release {
+            at,
+            brought,
+            events: events.collect(),
+        });
+    };
+    for (message, delivery) in messages.into_iter().zip(arriving) {
+        let at = ClockTime::from_utc(delivery.received_at);
+        while let Some((due, records)) = run.timer(at) {
+            note(due, None, records);
+        }
+        let records = run.batch(vec![message]).unwrap();
+        note(at, Some(dedupe_key("sdm", &delivery.body)), records);
+    }
+    while let Some((due, records)) = run.timer(ClockTime(i64::MAX)) {
+        note(due, None, records);
+    }
+    (steps, run.finish())
+}
+
+/// Checks that every event left when its own hold ended, or with a greater one whose time it was.
+fn check_release(
+    step: &Release,
+    first: &BTreeMap<String, (ClockTime, bool)>,
+    hold: Duration,
+) -> Result<(), TestCaseError> {
+    for (index, event) in step.events.iter().enumerate() {
+        let key = event["id"].as_str().unwrap();
+        let is_due = |event: &Value| {
+            let (at, started) = first[event["id"].as_str().unwrap()];
+            step.at == if started { at } else { at.after(hold) }
+        };
+        if event["data"]["late"] == true {
+            prop_assert_eq!(step.brought.as_deref(), Some(key), "late, and not at once");
+            continue;
+        }
+        let lane = &event["data"]["orderingKey"];
+        let mut carriers = step.events[index..]
+            .iter()
+            .filter(|later| later["data"]["orderingKey"] == *lane);
+        prop_assert!(
+            carriers.any(is_due),
+            "released at {:?} without cause: {}",
+            step.at,
+            event
+        );
+        let (at, _) = first[key];
+        prop_assert!(step.at <= at.after(hold), "kept beyond its hold: {}", event);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config(192))]
+
+    #[test]
+    fn any_order_repetition_and_batching_ends_as_the_model_says(
+        (made, one, two) in two_schedules()
+    ) {
+        let first = run_lines(&lines(&one.0), memory(), &one.1);
+        check(&first, &one.0, made.len())?;
+        let second = run_lines(&lines(&two.0), memory(), &two.1);
+        check(&second, &two.0, made.len())?;
+        prop_assert_eq!(first.converged(), second.converged());
+    }
+
+    #[test]
+    fn an_event_is_released_when_its_hold_ends_and_a_started_on_arrival(
+        (arriving, _) in one_schedule()
+    ) {
+        let first = first_arrivals(&arriving);
+        let (steps, output) = releases(messages(&lines(&arriving)), &arriving);
+        for step in &steps {
+            check_release(step, &first, settings().engine.hold)?;
+            let brought = step.brought.as_ref().filter(|key| first[*key] == (step.at, true));
+            // A repeat in the instant of the first arrival brings nothing.
+            let repeated = steps.iter().filter(|other| other.brought.as_ref() == brought).count();
+            if let Some(key) = brought && repeated == 1 {
+                let ids: Vec<_> = step.events.iter().map(|event| &event["id"]).collect();
+                prop_assert!(ids.iter().any(|id| **id == *key), "STARTED waits: {key} {ids:?}");
+            }
+        }
+        let logged: usize = steps.iter().map(|step| step.events.len()).sum();
+        prop_assert_eq!(logged, first.len(), "every message once");
+        prop_assert_eq!(&output.journal, &output.text);
+    }
+
+    #[test]
+    fn batches_do_not_show((arriving, sizes) in one_schedule()) {
+        let lines = lines(&arriving);
+        let batched = run_lines(&lines, memory(), &sizes);
+        let one_by_one = run_lines(&lines, memory(), &vec![1; lines.len()]);
+        prop_assert_eq!(&batched.text, &one_by_one.text);
+        let (_, with_timers) = releases(messages(&lines), &arriving);
+        prop_assert_eq!(&batched.text, &with_timers.text);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(48))]
+
+    #[test]
+    fn both_stores_keep_the_same_bytes((arriving, sizes) in one_schedule()) {
+        let lines = lines(&arriving);
+        let disk = Disk::new();
+        let on_disk = run_lines(&lines, disk.store(), &sizes);
+        let in_memory = run_lines(&lines, memory(), &sizes);
+        prop_assert_eq!(&on_disk.text, &in_memory.text);
+        prop_assert_eq!(&on_disk.journal, &on_disk.text);
+        prop_assert_eq!(&in_memory.journal, &in_memory.text);
+        prop_assert_eq!(&on_disk.graph, &in_memory.graph);
+        prop_assert_eq!(&on_disk.traits, &in_memory.traits);
+        prop_assert_eq!(json!(on_disk.stored), json!(in_memory.stored));
+        prop_assert_eq!(json!(on_disk.stored), json!(on_disk.last_revisions()));
+    }
+}

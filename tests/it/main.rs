@@ -1,0 +1,17 @@
+//! The integration tests: hearthd as a whole, against data and an independent model.
+
+#[cfg(test)]
+mod support;
+
+#[cfg(test)]
+mod convergence;
+#[cfg(test)]
+mod replay_cli;
+#[cfg(test)]
+mod restart;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod sdm_bodies;
+#[cfg(test)]
+mod store;
