@@ -64,25 +64,10 @@ fn main() -> anyhow::Result<()> {
     println!("{TIMED_MESSAGES} messages, {megabytes:.0} MB; medians of {RUNS} runs\n");
     println!("| | seconds | µs a message | ratio | target |");
     println!("|---|---:|---:|---:|---:|");
-    row(
-        "(a) parse the lines into `serde_json::Value`",
-        parse,
-        "1",
-        "",
-    );
-    row(
-        "(b) `replay`, memory store",
-        memory,
-        &format!("{:.2} × (a)", memory / parse),
-        "≤ 6",
-    );
+    row("(a) parse the lines into `serde_json::Value`", parse, "1", "");
+    row("(b) `replay`, memory store", memory, &format!("{:.2} × (a)", memory / parse), "≤ 6");
     row("(c) bare SQLite loop, the same rows", bare, "1", "");
-    row(
-        "(d) `replay --state`",
-        sqlite,
-        &format!("{:.2} × (c)", sqlite / bare),
-        "≤ 1.5",
-    );
+    row("(d) `replay --state`", sqlite, &format!("{:.2} × (c)", sqlite / bare), "≤ 1.5");
     println!();
     println!("| | seconds | peak memory | target |");
     println!("|---|---:|---:|---:|");
@@ -149,9 +134,7 @@ fn peak_memory(capture: &Path) -> anyhow::Result<(String, f64)> {
         }
         let status = std::fs::read_to_string(&status)?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        peak = line
-            .and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok())
-            .or(peak);
+        peak = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).or(peak);
         std::thread::sleep(WATCH_INTERVAL);
     };
     ensure!(exit.success(), "replay ended with {exit}");

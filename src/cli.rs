@@ -73,11 +73,7 @@ impl StoreArgs {
         let open = |path: &Path| Ok(Store::Sqlite(Box::new(Sqlite::open_read_only(path)?)));
         match &self.store {
             Some(path) => open(path),
-            None => open(
-                &Settings::load(self.config.as_deref(), environment)?
-                    .store
-                    .path,
-            ),
+            None => open(&Settings::load(self.config.as_deref(), environment)?.store.path),
         }
     }
 }
@@ -92,11 +88,7 @@ pub fn main(
         Err(error) => {
             let printed = error.print();
             let wrong = error.use_stderr() || printed.is_err();
-            return if wrong {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
+            return if wrong { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
     match dispatch(cli.command, environment) {
@@ -105,11 +97,7 @@ pub fn main(
         Err(error) => {
             // Nothing is left to do if even standard error can't be written.
             drop(writeln!(io::stderr(), "hearthd: {error:#}"));
-            ExitCode::from(if is_configuration(&error) {
-                EXIT_BAD_CONFIG
-            } else {
-                1
-            })
+            ExitCode::from(if is_configuration(&error) { EXIT_BAD_CONFIG } else { 1 })
         }
     }
 }
@@ -143,9 +131,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// True if only other settings will help.
 fn is_configuration(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Faults>().is_some()
-        || error
-            .downcast_ref::<DaemonError>()
-            .is_some_and(DaemonError::is_configuration)
+        || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_configuration)
 }
 
 /// True if the reader of our output went away, as `head` does: that is no failure.

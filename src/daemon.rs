@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use crate::clock::{Clock, Stopwatch};
+use crate::clock::Clock;
 use crate::config::{Pubsub, Settings};
 use crate::engine::{Arrival, Engine};
 use crate::event::{ClockTime, Timestamp};
@@ -78,11 +78,7 @@ impl DaemonError {
 
 /// Runs the service until it is told to stop by SIGTERM or SIGINT.
 pub async fn run(settings: &Settings, pubsub: &Pubsub) -> Result<(), DaemonError> {
-    let names: Vec<&str> = settings
-        .sinks
-        .iter()
-        .map(|sink| sink.name.as_str())
-        .collect();
+    let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(&names)?);
     let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings), None)?;
@@ -99,21 +95,10 @@ pub async fn run(settings: &Settings, pubsub: &Pubsub) -> Result<(), DaemonError
     let health = Arc::new(Health::default());
     let (deliveries, received) = mpsc::channel(DELIVERIES);
     let (progress, noted) = mpsc::channel(PROGRESS);
-    let service = Service::new(
-        pipeline,
-        clock.clone(),
-        Arc::clone(&metrics),
-        Arc::clone(&health),
-    )?;
+    let service = Service::new(pipeline, clock.clone(), Arc::clone(&metrics), Arc::clone(&health))?;
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
     let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
-    let server = tokio::spawn(http::serve(
-        listener,
-        shown.0,
-        shown.1,
-        shown.2,
-        sinks_stopped,
-    ));
+    let server = tokio::spawn(http::serve(listener, shown.0, shown.1, shown.2, sinks_stopped));
     let on_event = source_events(Arc::clone(&metrics), clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
     tokio::spawn(stop_on_signal(stop).map_err(DaemonError::Signals)?);
@@ -143,11 +128,7 @@ fn start_sinks(
     for sink in &settings.sinks {
         let journal = Store::Sqlite(Box::new(Sqlite::open_read_only(&settings.store.path)?));
         let sink = Sink::new(sink, journal, Arc::clone(metrics))?;
-        sinks.spawn(sink.run(
-            service.committed.subscribe(),
-            progress.clone(),
-            stop.clone(),
-        ));
+        sinks.spawn(sink.run(service.committed.subscribe(), progress.clone(), stop.clone()));
     }
     Ok(sinks)
 }
@@ -208,14 +189,7 @@ impl Service {
         health.beat(clock.now());
         health.set_ready();
         let committed = watch::Sender::new(last);
-        Ok(Self {
-            pipeline,
-            clock,
-            metrics,
-            health,
-            committed,
-            retry: RETRY.0,
-        })
+        Ok(Self { pipeline, clock, metrics, health, committed, retry: RETRY.0 })
     }
 
     /// Feeds the pipeline until it is told to stop, or the store fails for good.
@@ -269,11 +243,8 @@ impl Service {
     fn step(&mut self, batch: Vec<Delivery>) -> Result<(), StoreError> {
         let (arrivals, acks) = self.decode(batch);
         let count = acks.len();
-        let received: Vec<Timestamp> = arrivals
-            .iter()
-            .map(|arrival| arrival.raw.received_at.0.clone())
-            .collect();
-        let watch = Stopwatch::start();
+        let received: Vec<Timestamp> =
+            arrivals.iter().map(|arrival| arrival.raw.received_at.0.clone()).collect();
         let now = self.clock.now();
         let result = tokio::task::block_in_place(|| self.pipeline.step(arrivals, now));
         let committed = match result {
@@ -286,13 +257,11 @@ impl Service {
         };
         acks.into_iter().for_each(Ack::ack);
         self.metrics.count_acks(count, true);
-        if count > 0 {
-            self.metrics.observe_step(watch.seconds());
+        if let Some(seconds) = committed.commit_seconds {
+            self.metrics.observe_store_commit(seconds);
         }
         let wall = self.clock.wall_now();
-        received
-            .iter()
-            .for_each(|time| self.metrics.observe_commit(wall - time.at()));
+        received.iter().for_each(|time| self.metrics.observe_commit(wall - time.at()));
         self.metrics.count(&committed.tally);
         if let Some(last) = committed.last_sequence() {
             self.committed.send_replace(last);
@@ -302,11 +271,7 @@ impl Service {
         {
             self.metrics.show_graph(engine);
         }
-        tracing::debug!(
-            messages = count,
-            records = committed.records.len(),
-            "committed"
-        );
+        tracing::debug!(messages = count, records = committed.records.len(), "committed");
         self.retry = RETRY.0;
         self.trim(now)?;
         self.show();
@@ -328,12 +293,7 @@ impl Service {
     fn trim(&mut self, now: ClockTime) -> Result<(), StoreError> {
         for lost in self.pipeline.trim(now)?.lost {
             let (sink, first, last) = (&lost.sink, lost.first, lost.last);
-            tracing::error!(
-                sink,
-                first,
-                last,
-                "the journal is full: this sink lost these records"
-            );
+            tracing::error!(sink, first, last, "the journal is full: this sink lost these records");
             self.metrics.count_dead_letters(sink, last - first + 1);
         }
         Ok(())
@@ -341,18 +301,12 @@ impl Service {
 
     fn show(&self) {
         if let Some(engine) = self.pipeline.engine() {
-            self.metrics.show(
-                engine,
-                self.pipeline.imbalance(),
-                self.pipeline.store().bytes(),
-            );
+            self.metrics.show(engine, self.pipeline.imbalance(), self.pipeline.store().bytes());
         }
     }
 
     fn note(&mut self, progress: &Progress) -> Result<(), StoreError> {
-        self.pipeline
-            .store_mut()
-            .set_cursor(&progress.sink, progress.sequence)
+        self.pipeline.store_mut().set_cursor(&progress.sink, progress.sequence)
     }
 
     async fn back_off(&mut self, error: &StoreError, stop: &mut watch::Receiver<bool>) {

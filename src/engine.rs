@@ -109,10 +109,7 @@ impl Engine {
     /// timers that were set by a clock further ahead are cut to what a fresh one would be.
     pub fn restore(settings: EngineSettings, restored: Restored, now: ClockTime) -> Self {
         let mut timers = Timers::default();
-        let patience = settings
-            .threads
-            .thread_timeout
-            .max(settings.threads.session_quiet);
+        let patience = settings.threads.thread_timeout.max(settings.threads.session_quiet);
         for (id, deadline) in restored.deadlines {
             timers.set(id, Some(deadline.min(now.after(patience))));
         }
@@ -142,9 +139,7 @@ impl Engine {
         for id in self.timers.due(until) {
             lookup.notifications.insert(id);
         }
-        lookup
-            .notifications
-            .retain(|id| !self.notifications.contains(id));
+        lookup.notifications.retain(|id| !self.notifications.contains(id));
         lookup
     }
 
@@ -182,10 +177,7 @@ impl Engine {
     /// When a step is due even if no message comes; `None` if no timer is left.
     pub fn next_deadline(&self) -> Option<ClockTime> {
         let thread = self.timers.first().map(|(deadline, _)| deadline);
-        [thread, self.reorder.next_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        [thread, self.reorder.next_deadline()].into_iter().flatten().min()
     }
 
     /// False while no message should be fed: the next deadline makes room.
@@ -200,9 +192,7 @@ impl Engine {
 
     /// When the event that waits longest arrived; `None` if none waits.
     pub fn oldest_pending(&self) -> Option<ClockTime> {
-        self.reorder
-            .next_deadline()
-            .map(|until| until.before(self.settings.hold))
+        self.reorder.next_deadline().map(|until| until.before(self.settings.hold))
     }
 
     /// Number of open notifications.
@@ -223,10 +213,7 @@ impl Engine {
     /// The state of every device: `{resource: {trait: {field: value}}}`.
     pub fn traits(&self) -> Value {
         let rows = self.traits.iter();
-        Value::Object(
-            rows.map(|(name, row)| (name.to_string(), row.to_json()))
-                .collect(),
-        )
+        Value::Object(rows.map(|(name, row)| (name.to_string(), row.to_json())).collect())
     }
 
     fn take(&mut self, arrival: Arrival, at: ClockTime, work: &mut Work) {
@@ -245,17 +232,8 @@ impl Engine {
                 self.log(&event, at, work);
             }
             Err(reject) => {
-                *work
-                    .changes
-                    .tally
-                    .quarantined
-                    .entry(reject.reason)
-                    .or_default() += 1;
-                work.changes.quarantined.push(Quarantined {
-                    key,
-                    reject,
-                    raw: arrival.raw,
-                });
+                *work.changes.tally.quarantined.entry(reject.reason).or_default() += 1;
+                work.changes.quarantined.push(Quarantined { key, reject, raw: arrival.raw });
             }
         }
     }
@@ -271,9 +249,7 @@ impl Engine {
             return;
         }
         for (index, change) in self.graph.apply(event).iter().enumerate() {
-            work.changes
-                .records
-                .push(Record::relation(event, index + 1, change));
+            work.changes.records.push(Record::relation(event, index + 1, change));
         }
         self.traits.apply(event);
     }
@@ -354,9 +330,7 @@ impl Engine {
 
     fn log(&mut self, event: &Event, at: ClockTime, work: &mut Work) {
         let (ordering_key, sort_key) = (event.ordering_key(), SortKey::of(event));
-        let last = work
-            .released(ordering_key)
-            .or_else(|| self.reorder.cached(ordering_key));
+        let last = work.released(ordering_key).or_else(|| self.reorder.cached(ordering_key));
         let late = last.is_some_and(|(last, released_at)| {
             sort_key < *last && self.dedupe.is_remembered(*released_at, at)
         });
@@ -366,9 +340,7 @@ impl Engine {
             return;
         }
         work.hold(event.key, ordering_key, &sort_key);
-        let releases = self
-            .reorder
-            .hold(at, ordering_key.to_owned(), sort_key, record);
+        let releases = self.reorder.hold(at, ordering_key.to_owned(), sort_key, record);
         for release in releases {
             self.release(release, at, work);
         }
@@ -376,8 +348,7 @@ impl Engine {
 
     fn release(&mut self, release: Release, at: ClockTime, work: &mut Work) {
         for held in release.events {
-            self.reorder
-                .remember(&held.ordering_key, &held.sort_key, at);
+            self.reorder.remember(&held.ordering_key, &held.sort_key, at);
             work.release(held, release.reason, at);
         }
     }
@@ -411,9 +382,7 @@ impl Engine {
 
     fn finish(&mut self, mut work: Work) -> Changes {
         work.changes.at = self.clock;
-        let held = work
-            .still_held()
-            .filter_map(|(key, sort_key)| self.reorder.get(key, sort_key));
+        let held = work.still_held().filter_map(|(key, sort_key)| self.reorder.get(key, sort_key));
         work.changes.held = held.collect();
         work.changes.nodes = self.graph.take_changed();
         work.changes.traits = self.traits.take_changed();

@@ -62,15 +62,9 @@ pub async fn serve(
         .route("/metrics", get(scrape))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
-        .with_state(Shared {
-            metrics,
-            health,
-            clock,
-        });
+        .with_state(Shared { metrics, health, clock });
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
-    axum::serve(listener, router)
-        .with_graceful_shutdown(stopped)
-        .await
+    axum::serve(listener, router).with_graceful_shutdown(stopped).await
 }
 
 async fn scrape(State(shared): State<Shared>) -> impl IntoResponse {
@@ -79,23 +73,13 @@ async fn scrape(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn live(State(shared): State<Shared>) -> impl IntoResponse {
-    answer(
-        shared.health.is_alive(shared.clock.now()),
-        "the pipeline is stuck",
-    )
+    answer(shared.health.is_alive(shared.clock.now()), "the pipeline is stuck")
 }
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    answer(
-        shared.health.ready.load(Ordering::Relaxed),
-        "the store is not recovered yet",
-    )
+    answer(shared.health.ready.load(Ordering::Relaxed), "the store is not recovered yet")
 }
 
 fn answer(good: bool, otherwise: &'static str) -> (StatusCode, &'static str) {
-    if good {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, otherwise)
-    }
+    if good { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) }
 }

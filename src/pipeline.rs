@@ -5,6 +5,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use crate::clock::Stopwatch;
 use crate::engine::change::{Changes, Tally};
 use crate::engine::{Arrival, Engine, EngineSettings};
 use crate::event::{ClockTime, Decoded, RawMessage, Reason, Reject};
@@ -16,6 +17,9 @@ use crate::store::{Retention, Store, StoreError, Trimmed};
 /// Most messages of one step, and so of one transaction: at 256 the sync of the log costs each
 /// message little, and a step stays within milliseconds.
 pub const MAX_BATCH: usize = 256;
+
+/// Trims per horizon, and per full journal.
+const TRIMS_PER_BOUND: u32 = 64;
 
 /// What the pipeline depends on.
 #[derive(Clone, Debug)]
@@ -37,22 +41,19 @@ pub struct Committed {
     pub first_sequence: u64,
     /// The records, in the order of the journal.
     pub records: Vec<Record>,
+    /// Seconds that the commit took; `None` if there was nothing to write.
+    pub commit_seconds: Option<f64>,
 }
 
 impl Committed {
     /// The number of the last record, if there is any.
     pub fn last_sequence(&self) -> Option<u64> {
-        (self.first_sequence..)
-            .zip(&self.records)
-            .last()
-            .map(|(sequence, _)| sequence)
+        (self.first_sequence..).zip(&self.records).last().map(|(sequence, _)| sequence)
     }
 
     /// True if resources came, went or moved.
     pub fn graph_changed(&self) -> bool {
-        self.records
-            .iter()
-            .any(|record| record.kind == RecordKind::Relation)
+        self.records.iter().any(|record| record.kind == RecordKind::Relation)
     }
 }
 
@@ -64,6 +65,8 @@ pub struct Pipeline {
     /// `None` after a failed commit: what it held was never written, so it is thrown away.
     engine: Option<Engine>,
     next_trim: ClockTime,
+    /// Bytes of records written since the last trim.
+    untrimmed: u64,
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
@@ -82,14 +85,7 @@ impl Pipeline {
         let pending = restored.held.len() as u64;
         let engine = Some(Engine::restore(settings.engine, restored, now));
         let next_trim = ClockTime::default();
-        Ok(Self {
-            settings,
-            store,
-            engine,
-            next_trim,
-            received: pending,
-            settled: 0,
-        })
+        Ok(Self { settings, store, engine, next_trim, untrimmed: 0, received: pending, settled: 0 })
     }
 
     /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
@@ -121,35 +117,31 @@ impl Pipeline {
         };
         let loaded = self.store.load(&engine.lookup(&arrivals, until))?;
         let changes = engine.step(arrivals, until, loaded);
-        let first_sequence = if changes.is_empty() {
-            0
-        } else {
-            self.store.commit(&changes)?
-        };
+        let (mut first_sequence, mut commit_seconds) = (0, None);
+        if !changes.is_empty() {
+            let watch = Stopwatch::start();
+            first_sequence = self.store.commit(&changes)?;
+            commit_seconds = Some(watch.seconds());
+        }
         self.engine = Some(engine);
-        Ok(self.settle(changes, first_sequence))
-    }
-
-    fn settle(&mut self, changes: Changes, first_sequence: u64) -> Committed {
         let Changes { tally, records, .. } = changes;
+        self.untrimmed += records.iter().map(|record| record.size() as u64).sum::<u64>();
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
-        Committed {
-            tally,
-            first_sequence,
-            records,
-        }
+        Ok(Committed { tally, first_sequence, records, commit_seconds })
     }
 
-    /// Forgets what is past its retention, if that is due: sixteen times per horizon is enough to
-    /// bound the store, and when there is more, at once again.
+    /// Forgets what is past its retention, if that is due: often enough that the store stays within
+    /// a few per cent of its bounds, and when there is more, at once again.
     pub fn trim(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
-        if now < self.next_trim {
+        let Retention { horizon, journal_bytes, .. } = self.settings.retention;
+        if now < self.next_trim && self.untrimmed < journal_bytes / u64::from(TRIMS_PER_BOUND) {
             return Ok(Trimmed::default());
         }
         let trimmed = self.store.trim(now, &self.settings.retention)?;
         if !trimmed.more {
-            self.next_trim = now.after(self.settings.retention.horizon / 16);
+            self.next_trim = now.after(horizon / TRIMS_PER_BOUND);
+            self.untrimmed = 0;
         }
         Ok(trimmed)
     }
@@ -200,9 +192,7 @@ impl Pipeline {
 impl From<&crate::config::Settings> for PipelineSettings {
     fn from(settings: &crate::config::Settings) -> Self {
         Self {
-            decode: DecodeSettings {
-                enterprise: settings.sdm.enterprise.clone(),
-            },
+            decode: DecodeSettings { enterprise: settings.sdm.enterprise.clone() },
             engine: EngineSettings {
                 horizon: settings.dedupe.horizon,
                 dedupe_cache: settings.dedupe.cache_entries,

@@ -79,12 +79,8 @@ impl Record {
         Self {
             kind: RecordKind::Event,
             id: event.key.to_string(),
-            source: subject
-                .map(|name| source(event.platform, name))
-                .unwrap_or_default(),
-            subject: subject
-                .map(|name| name.as_str().to_owned())
-                .unwrap_or_default(),
+            source: subject.map(|name| source(event.platform, name)).unwrap_or_default(),
+            subject: subject.map(|name| name.as_str().to_owned()).unwrap_or_default(),
             time: event.time.0.clone(),
             data: raw(&EventData::new(event, late)),
         }
@@ -199,7 +195,7 @@ impl<'a> NotificationData<'a> {
             notification_id: id,
             revision: state.revision,
             state: if closed { "closed" } else { "open" },
-            closed_by: closed.then(|| match (&state.ended_at, &state.thread_id) {
+            closed_by: closed.then_some(match (&state.ended_at, &state.thread_id) {
                 (Some(_), _) => "ended",
                 (None, Some(_)) => "timeout",
                 (None, None) => "quiet",
@@ -209,10 +205,7 @@ impl<'a> NotificationData<'a> {
             resource: &state.resource,
             structure: shown.structure.as_ref(),
             room: shown.room.as_ref(),
-            title: shown
-                .display_name
-                .as_deref()
-                .unwrap_or_else(|| state.resource.short_id()),
+            title: shown.display_name.as_deref().unwrap_or_else(|| state.resource.short_id()),
             body: body(&state.kinds),
             kinds: &state.kinds,
             thread_id: state.thread_id.as_deref(),
@@ -229,11 +222,7 @@ impl<'a> NotificationData<'a> {
 
 /// The kinds in words; a notification that has none holds a clip alone.
 pub fn body(kinds: &BTreeSet<String>) -> String {
-    let mut body = kinds
-        .iter()
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join(", ");
+    let mut body = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
     if body.is_empty() {
         body.push_str("clip");
     }

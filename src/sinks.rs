@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use self::stdout::Stdout;
 use crate::clock::Stopwatch;
 use crate::config;
-use crate::metrics::{Delivered, Metrics};
+use crate::metrics::Metrics;
 use crate::record::RecordKind;
 use crate::store::{JournalRow, Store, StoreError};
 
@@ -22,6 +22,31 @@ const PAGE: usize = 256;
 
 /// Waits between attempts at a sink that fails: doubled from the first up to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// What a sink's delivery can end in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// The receiver has it.
+    Ok,
+    /// It will be tried again.
+    Failed,
+    /// This sink does not want records of its kind.
+    Filtered,
+}
+
+impl Delivered {
+    /// Every result, in the order of their metrics.
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Failed, Self::Filtered];
+
+    /// The metric label.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Filtered => "filtered",
+        }
+    }
+}
 
 /// How far a sink has come, to be noted in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,14 +79,7 @@ impl Sink {
         };
         let cursor = journal.cursor(&settings.name)?;
         let (name, records) = (settings.name.clone(), settings.records.clone());
-        Ok(Self {
-            name,
-            records,
-            target,
-            journal,
-            cursor,
-            metrics,
-        })
+        Ok(Self { name, records, target, journal, cursor, metrics })
     }
 
     /// Delivers what is committed, until `stop` holds true and the journal is delivered; returns
@@ -75,8 +93,7 @@ impl Sink {
         let mut retry = RETRY.0;
         loop {
             let last = *committed.borrow_and_update();
-            self.metrics
-                .show_backlog(&self.name, last.saturating_sub(self.cursor));
+            self.metrics.show_backlog(&self.name, last.saturating_sub(self.cursor));
             if self.cursor >= last {
                 if *stop.borrow() {
                     break;
@@ -96,8 +113,7 @@ impl Sink {
                 Err(error) => {
                     let retry_in_s = retry.as_secs_f64();
                     tracing::warn!(sink = self.name, error, retry_in_s, "delivery failed");
-                    self.metrics
-                        .count_sink(&self.name, Delivered::Failed, 1, 0.0);
+                    self.metrics.count_sink(&self.name, Delivered::Failed, 1, 0.0);
                     if *stop.borrow() {
                         break;
                     }
@@ -113,34 +129,22 @@ impl Sink {
     }
 
     fn deliver_page(&mut self, committed: u64) -> Result<(), String> {
-        let page = self
-            .journal
-            .journal(self.cursor, PAGE)
-            .map_err(|error| error.to_string())?;
+        let page = self.journal.journal(self.cursor, PAGE).map_err(|error| error.to_string())?;
         // What is not there any more was past its retention, and is a dead letter.
         let last = page.last().map_or(committed, |row| row.sequence);
-        let wanted: Vec<&JournalRow> = page
-            .iter()
-            .filter(|row| self.records.contains(&row.kind))
-            .collect();
+        let wanted: Vec<&JournalRow> =
+            page.iter().filter(|row| self.records.contains(&row.kind)).collect();
         let watch = Stopwatch::start();
-        self.target
-            .deliver(&wanted)
-            .map_err(|error| error.to_string())?;
+        self.target.deliver(&wanted).map_err(|error| error.to_string())?;
         let (delivered, seconds) = (wanted.len() as u64, watch.seconds());
         let filtered = page.len() as u64 - delivered;
-        self.metrics
-            .count_sink(&self.name, Delivered::Ok, delivered, seconds);
-        self.metrics
-            .count_sink(&self.name, Delivered::Filtered, filtered, seconds);
+        self.metrics.count_sink(&self.name, Delivered::Ok, delivered, seconds);
+        self.metrics.count_sink(&self.name, Delivered::Filtered, filtered, seconds);
         self.cursor = last;
         Ok(())
     }
 
     fn progress(&self) -> Progress {
-        Progress {
-            sink: self.name.clone(),
-            sequence: self.cursor,
-        }
+        Progress { sink: self.name.clone(), sequence: self.cursor }
     }
 }

@@ -97,11 +97,7 @@ impl StoreError {
     pub fn is_fatal(&self) -> bool {
         const SQLITE_IOERR_FSYNC: i32 = 1034;
         const SQLITE_IOERR_DIR_FSYNC: i32 = 1290;
-        let Self::Sqlite {
-            source: rusqlite::Error::SqliteFailure(error, _),
-            ..
-        } = self
-        else {
+        let Self::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } = self else {
             return false;
         };
         [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC].contains(&error.extended_code)
@@ -231,7 +227,7 @@ fn as_base64<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Erro
 #[derive(Debug)]
 pub enum Store {
     /// For replay and tests: gone with the process.
-    Memory(Memory),
+    Memory(Box<Memory>),
     /// A file that survives.
     Sqlite(Box<Sqlite>),
 }

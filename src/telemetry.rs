@@ -21,9 +21,8 @@ pub fn init(log: &Log) {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     // Libraries may log what we never would, below warnings.
-    let filter = Targets::new()
-        .with_default(level.min(LevelFilter::WARN))
-        .with_target("hearthd", level);
+    let filter =
+        Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("hearthd", level);
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let started = match log.format {

@@ -53,12 +53,10 @@ impl Rows {
     /// write.
     pub fn of_replay(capture: &Path) -> anyhow::Result<Self> {
         let settings = PipelineSettings::from(&Settings::load(None, &Default::default())?);
-        let mut store = Store::Memory(Memory::default());
+        let mut store = Store::Memory(Box::default());
         let now = ClockTime::default();
         let mut engine = Engine::restore(settings.engine, store.restore()?, now);
-        let mut rows = Self {
-            batches: Vec::new(),
-        };
+        let mut rows = Self { batches: Vec::new() };
         let mut step = |engine: &mut Engine, arrivals: Vec<Arrival>, until| -> anyhow::Result<()> {
             let loaded = store.load(&engine.lookup(&arrivals, until))?;
             let changes = engine.step(arrivals, until, loaded);
@@ -74,11 +72,7 @@ impl Rows {
         for incoming in capture::open(capture)? {
             let (raw, decoded) = Pipeline::decode(&settings.decode, incoming?);
             clock = clock.max(ClockTime::from_utc(raw.received_at.0.at()));
-            arrivals.push(Arrival {
-                at: clock,
-                raw,
-                decoded,
-            });
+            arrivals.push(Arrival { at: clock, raw, decoded });
             if arrivals.len() == MAX_BATCH {
                 step(&mut engine, std::mem::take(&mut arrivals), clock)?;
             }
@@ -97,10 +91,7 @@ impl Rows {
         connection.execute_batch(SCHEMA)?;
         let stopwatch = Stopwatch::start();
         let prepare = |sql: &&str| connection.prepare(sql);
-        let mut statements = STATEMENTS
-            .iter()
-            .map(prepare)
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut statements = STATEMENTS.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
         for batch in &self.batches {
             let transaction = connection.unchecked_transaction()?;
             for row in batch {
@@ -127,22 +118,11 @@ fn batch(changes: &Changes, first_sequence: u64) -> anyhow::Result<Vec<Row>> {
         add(1, vec![blob(session.0), blob(notification.0)]);
     }
     for (session, url, clip_at) in &changes.clips {
-        add(
-            2,
-            vec![blob(session.0), url.clone().into(), clip_at.0.into()],
-        );
+        add(2, vec![blob(session.0), url.clone().into(), clip_at.0.into()]);
     }
     for (id, state) in &changes.notifications {
         let deadline = state.deadline.map(|deadline| deadline.0);
-        add(
-            3,
-            vec![
-                blob(id.0),
-                deadline.into(),
-                state.touched.0.into(),
-                json(state)?,
-            ],
-        );
+        add(3, vec![blob(id.0), deadline.into(), state.touched.0.into(), json(state)?]);
     }
     for arrival in &changes.unheld {
         add(4, vec![i64::try_from(*arrival)?.into()]);
@@ -151,14 +131,7 @@ fn batch(changes: &Changes, first_sequence: u64) -> anyhow::Result<Vec<Row>> {
         add(5, vec![i64::try_from(held.arrival)?.into(), json(held)?]);
     }
     for (ordering_key, (sort_key, released_at)) in &changes.released {
-        add(
-            6,
-            vec![
-                ordering_key.clone().into(),
-                json(sort_key)?,
-                released_at.0.into(),
-            ],
-        );
+        add(6, vec![ordering_key.clone().into(), json(sort_key)?, released_at.0.into()]);
     }
     for (name, node) in &changes.nodes {
         add(7, vec![name.to_string().into(), json(node)?]);
@@ -173,23 +146,11 @@ fn batch(changes: &Changes, first_sequence: u64) -> anyhow::Result<Vec<Row>> {
         let sequence = i64::try_from(sequence)?;
         add(
             10,
-            vec![
-                sequence.into(),
-                kind.into(),
-                record.subject.clone().into(),
-                at(),
-                line.into(),
-            ],
+            vec![sequence.into(), kind.into(), record.subject.clone().into(), at(), line.into()],
         );
     }
     for number in ["last_sequence", "journal_bytes"] {
-        add(
-            9,
-            vec![
-                number.to_owned().into(),
-                i64::try_from(first_sequence)?.into(),
-            ],
-        );
+        add(9, vec![number.to_owned().into(), i64::try_from(first_sequence)?.into()]);
     }
     Ok(rows)
 }

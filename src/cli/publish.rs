@@ -20,16 +20,16 @@ use google_cloud_pubsub::model::Message;
 use serde_json::{Map, Value};
 
 use crate::clock::Clock;
-use crate::config::{Endpoint, SubscriptionName};
+use crate::config::{Endpoint, Faults, SubscriptionName};
 use crate::event::{ClockTime, Timestamp};
 use crate::sources::capture;
 
-/// Messages sent and not yet confirmed. Ten of the client's batches of 100: enough to keep it busy,
-/// and at most 10 MB each in theory, a few MB in practice.
+/// Messages sent and not yet confirmed: ten of the client's batches of 100 keep it busy, and take a
+/// few MB.
 const IN_FLIGHT_MAX: usize = 1_000;
 /// Longest wait for an answer. The client library retries for minutes, without a word, when nobody
-/// is there.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// is there; a server that is there needs milliseconds.
+const ANSWER_LIMIT: Duration = Duration::from_secs(15);
 /// Ack deadline of a created subscription: the shortest, so that what a killed subscriber held comes
 /// again soon.
 const ACK_DEADLINE_SECONDS: i32 = 10;
@@ -93,14 +93,11 @@ impl fmt::Display for TopicName {
 
 /// Publishes every line of the files, in their order, and says on standard error how many.
 pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let endpoint = Endpoint::from_environment(environment)?;
+    let endpoint = Endpoint::from_environment(environment).map_err(Faults::from)?;
     refuse_google(&args, &endpoint)?;
     // All files are opened before anything is sent, so that a wrong path changes nothing.
-    let readers = args
-        .files
-        .iter()
-        .map(|path| capture::open(path))
-        .collect::<Result<Vec<_>, _>>()?;
+    let readers =
+        args.files.iter().map(|path| capture::open(path)).collect::<Result<Vec<_>, _>>()?;
     let bodies = readers.into_iter().flatten().map(|line| Ok(line?.raw.body));
     if let (Some(subscription), Endpoint::Emulator { url }) = (&args.create, &endpoint) {
         create(&args.topic, subscription, url).await?;
@@ -115,11 +112,7 @@ pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::
             publish(&publisher, &args.topic, bodies.into_iter().map(Ok)).await?
         }
     };
-    writeln!(
-        std::io::stderr().lock(),
-        "published {count} messages to {}",
-        args.topic
-    )?;
+    writeln!(std::io::stderr().lock(), "published {count} messages to {}", args.topic)?;
     Ok(())
 }
 
@@ -143,14 +136,11 @@ async fn publisher(topic: &TopicName, endpoint: &Endpoint) -> anyhow::Result<Pub
     let builder = Publisher::builder(topic.to_string());
     let builder = match endpoint {
         Endpoint::Google => builder,
-        Endpoint::Emulator { url } => builder
-            .with_endpoint(url)
-            .with_credentials(anonymous::Builder::new().build()),
+        Endpoint::Emulator { url } => {
+            builder.with_endpoint(url).with_credentials(anonymous::Builder::new().build())
+        }
     };
-    builder
-        .build()
-        .await
-        .context("failed to build the publisher")
+    builder.build().await.context("failed to build the publisher")
 }
 
 async fn create(
@@ -159,24 +149,15 @@ async fn create(
     url: &str,
 ) -> anyhow::Result<()> {
     let nobody: Credentials = anonymous::Builder::new().build();
-    let builder = TopicAdmin::builder()
-        .with_endpoint(url)
-        .with_credentials(nobody.clone());
-    let topics = builder
-        .build()
-        .await
-        .context("failed to build the client for topics")?;
+    let builder = TopicAdmin::builder().with_endpoint(url).with_credentials(nobody.clone());
+    let topics = builder.build().await.context("failed to build the client for topics")?;
     let created = topics.create_topic().set_name(topic.to_string()).send();
     unless_it_exists(answer(created, url).await?)
         .with_context(|| format!("failed to create {topic}"))?;
 
-    let builder = SubscriptionAdmin::builder()
-        .with_endpoint(url)
-        .with_credentials(nobody);
-    let subscriptions = builder
-        .build()
-        .await
-        .context("failed to build the client for subscriptions")?;
+    let builder = SubscriptionAdmin::builder().with_endpoint(url).with_credentials(nobody);
+    let subscriptions =
+        builder.build().await.context("failed to build the client for subscriptions")?;
     let created = subscriptions
         .create_subscription()
         .set_name(subscription.as_str())
@@ -192,13 +173,7 @@ fn unless_it_exists<T>(
 ) -> Result<(), google_cloud_pubsub::Error> {
     match created {
         Ok(_) => Ok(()),
-        Err(error)
-            if error
-                .status()
-                .is_some_and(|s| s.code == Code::AlreadyExists) =>
-        {
-            Ok(())
-        }
+        Err(error) if error.status().is_some_and(|s| s.code == Code::AlreadyExists) => Ok(()),
         Err(error) => Err(error),
     }
 }
@@ -238,7 +213,11 @@ async fn confirm<E: std::error::Error + Send + Sync + 'static>(
 ) -> anyhow::Result<()> {
     answer(sent, &topic.0)
         .await?
-        .with_context(|| format!("failed to publish to {topic} after {count} messages"))?;
+        // As text: its cause says the same again.
+        .map_err(|error| anyhow!("{error}"))
+        .with_context(|| {
+            format!("failed to publish to {topic} after {count} messages; does the topic exist?")
+        })?;
     *count += 1;
     Ok(())
 }
@@ -246,11 +225,7 @@ async fn confirm<E: std::error::Error + Send + Sync + 'static>(
 /// Shifts all events by what brings the last one to `now`. What is no object with a timestamp stays
 /// as it is.
 fn rebase(bodies: Vec<Bytes>, now: DateTime<Utc>) -> Vec<Bytes> {
-    let last = bodies
-        .iter()
-        .filter_map(|body| dated(body))
-        .map(|(_, at)| at)
-        .max();
+    let last = bodies.iter().filter_map(dated).map(|(_, at)| at).max();
     let Some(shift) = last.map(|last| now - last) else {
         return bodies;
     };
@@ -260,10 +235,7 @@ fn rebase(bodies: Vec<Bytes>, now: DateTime<Utc>) -> Vec<Bytes> {
         payload.insert(TIMESTAMP.to_owned(), Value::from(at.as_str()));
         Some(Bytes::from(Value::Object(payload).to_string()))
     };
-    bodies
-        .into_iter()
-        .map(|body| shifted(&body).unwrap_or(body))
-        .collect()
+    bodies.into_iter().map(|body| shifted(&body).unwrap_or(body)).collect()
 }
 
 /// The payload as an object, and when its event occurred.
@@ -282,10 +254,7 @@ mod tests {
         let parse = |text: &str| text.parse::<TopicName>();
         assert!(parse("projects/sdm-prod/topics/enterprise-1").is_ok());
         for (bad, fault) in [
-            (
-                "projects/p/subscriptions/s",
-                "is a subscription, not a topic",
-            ),
+            ("projects/p/subscriptions/s", "is a subscription, not a topic"),
             ("home", "is not the full name of a topic"),
             ("projects//topics/t", "is not the full name of a topic"),
             ("projects/p/topics/t/x", "is not the full name of a topic"),
@@ -293,10 +262,7 @@ mod tests {
             let error = parse(bad).unwrap_err();
             assert!(error.contains(fault), "{error}");
             assert!(error.contains("projects/{project}/topics/{id}"), "{error}");
-            assert!(
-                error.contains("projects/{project}/subscriptions/{id}"),
-                "{error}"
-            );
+            assert!(error.contains("projects/{project}/subscriptions/{id}"), "{error}");
         }
     }
 
@@ -315,10 +281,7 @@ mod tests {
             after[0],
             body(r#"{"eventId":"a","n":1.10,"timestamp":"2023-11-14T22:13:10.500Z"}"#)
         );
-        assert_eq!(
-            after[1],
-            body(r#"{"eventId":"b","timestamp":"2023-11-14T22:13:20.000Z"}"#)
-        );
+        assert_eq!(after[1], body(r#"{"eventId":"b","timestamp":"2023-11-14T22:13:20.000Z"}"#));
         assert_eq!(after[2..], before[2..]);
         assert_eq!(rebase(before[3..].to_vec(), now), before[3..]);
     }

@@ -46,19 +46,7 @@ pub fn run(
 }
 
 fn line(row: &QuarantineRow) -> String {
-    let QuarantineRow {
-        id,
-        received_at,
-        platform,
-        reason,
-        detail,
-        message_id,
-        place,
-        raw,
-    } = row;
+    let QuarantineRow { id, received_at, platform, reason, detail, message_id, place, raw } = row;
     let place = place.as_deref().unwrap_or(message_id);
-    format!(
-        "{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({} bytes)",
-        raw.len()
-    )
+    format!("{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({} bytes)", raw.len())
 }

@@ -23,7 +23,7 @@ use crate::event::ClockTime;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{Memory, Sqlite, Store};
+use crate::store::{Sqlite, Store};
 
 /// Options of `hearthd replay`.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -75,10 +75,7 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 fn pace(text: &str) -> Result<f64, String> {
-    let pace = text
-        .parse()
-        .ok()
-        .filter(|pace: &f64| pace.is_finite() && *pace > 0.0);
+    let pace = text.parse().ok().filter(|pace: &f64| pace.is_finite() && *pace > 0.0);
     pace.ok_or_else(|| "expected a number above 0".to_owned())
 }
 
@@ -91,35 +88,19 @@ pub fn run(
     let settings = Settings::load(args.config.as_deref(), environment)?;
     let store = match &args.state {
         Some(path) => Store::Sqlite(Box::new(Sqlite::open(path)?)),
-        None => Store::Memory(Memory::default()),
+        None => Store::Memory(Box::default()),
     };
-    if args
-        .files
-        .iter()
-        .filter(|file| file.as_os_str() == "-")
-        .count()
-        > 1
-    {
+    if args.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
         bail!("standard input (-) was named twice: it can be read once");
     }
-    let disturbance = Disturbance {
-        shuffle: args.shuffle,
-        duplicate: args.duplicate,
-    };
+    let disturbance = Disturbance { shuffle: args.shuffle, duplicate: args.duplicate };
     let messages = input::messages(&args.files, disturbance)?;
     let pipeline = Pipeline::open(store, PipelineSettings::from(&settings), None)?;
     let output = Output::new(args, stdout, pipeline.store())?;
-    let mut replay = Replay {
-        pipeline,
-        output,
-        pace: args.pace,
-        batch: Vec::new(),
-    };
+    let mut replay = Replay { pipeline, output, pace: args.pace, batch: Vec::new() };
     replay.feed(messages)?;
     replay.run_out()?;
-    let Replay {
-        pipeline, output, ..
-    } = replay;
+    let Replay { pipeline, output, .. } = replay;
     let quarantined = output.finish(args, &pipeline)?;
     Ok(if args.strict && quarantined > 0 {
         ExitCode::from(EXIT_BAD_DATA)
@@ -170,10 +151,7 @@ impl Replay<'_> {
     fn step(&mut self, until: ClockTime) -> anyhow::Result<()> {
         let arrivals = std::mem::take(&mut self.batch);
         let until = until.max(self.clock());
-        let committed = self
-            .pipeline
-            .step(arrivals, until)
-            .context("replay stopped")?;
+        let committed = self.pipeline.step(arrivals, until).context("replay stopped")?;
         self.output.write(&committed)?;
         if let Store::Memory(memory) = self.pipeline.store_mut() {
             memory.forget_journal(u64::MAX);
@@ -192,11 +170,7 @@ impl Replay<'_> {
     /// Waits as the recording did, running the timers that are due on the way.
     fn keep_pace(&mut self, from: ClockTime, to: ClockTime, pace: f64) -> anyhow::Result<()> {
         // The first message starts the clock.
-        let mut clock = if from == ClockTime::default() {
-            to
-        } else {
-            from
-        };
+        let mut clock = if from == ClockTime::default() { to } else { from };
         while let Some(deadline) = self.pipeline.next_deadline().filter(|due| *due < to) {
             wait(deadline.since(clock), pace);
             clock = clock.max(deadline);
@@ -207,10 +181,7 @@ impl Replay<'_> {
     }
 
     fn clock(&self) -> ClockTime {
-        self.pipeline
-            .engine()
-            .map(|engine| engine.clock())
-            .unwrap_or_default()
+        self.pipeline.engine().map(|engine| engine.clock()).unwrap_or_default()
     }
 }
 

@@ -73,10 +73,7 @@ impl FromStr for SubscriptionName {
 
 /// True for a project's id or number, also with the domain that old ones have (`example.com:home`).
 fn is_project(text: &str) -> bool {
-    !text.is_empty()
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-.:_".contains(c))
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.:_".contains(c))
 }
 
 /// True for what Pub/Sub accepts as a resource's id. Shorter ones than its three characters are
@@ -84,9 +81,7 @@ fn is_project(text: &str) -> bool {
 fn is_resource_id(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.len() <= RESOURCE_ID_MAX_CHARS
-        && text
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || "-_.~+%".contains(c))
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.~+%".contains(c))
 }
 
 /// Where Pub/Sub is.
@@ -107,9 +102,9 @@ impl Endpoint {
     pub fn from_environment(environment: &BTreeMap<String, String>) -> Result<Self, Fault> {
         match environment.get(EMULATOR_VARIABLE).map(String::as_str) {
             None | Some("") => Ok(Self::Google),
-            Some(host) if is_host_and_port(host) => Ok(Self::Emulator {
-                url: format!("http://{host}"),
-            }),
+            Some(host) if is_host_and_port(host) => {
+                Ok(Self::Emulator { url: format!("http://{host}") })
+            }
             Some(other) => Err(Fault {
                 key: EMULATOR_VARIABLE.to_owned(),
                 message: format!(
@@ -124,16 +119,12 @@ impl Endpoint {
 
 fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
-        let address = host
-            .strip_prefix('[')
-            .and_then(|rest| rest.strip_suffix(']'));
+        let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         let is_host = match address {
             Some(address) => address.parse::<Ipv6Addr>().is_ok(),
             None => {
                 !host.is_empty()
-                    && host
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+                    && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
             }
         };
         let is_port = port.chars().all(|c| c.is_ascii_digit())
@@ -167,10 +158,7 @@ pub(super) fn enterprise(text: &str) -> Result<String, String> {
 /// Where a server listens.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!(
-            "{} is not an IP address and port; write them as \"127.0.0.1:9464\"",
-            quoted(text)
-        )
+        format!("{} is not an IP address and port; write them as \"127.0.0.1:9464\"", quoted(text))
     })
 }
 
@@ -298,10 +286,7 @@ mod tests {
             let expected = InvalidSubscription::Malformed(bad.to_owned());
             assert_eq!(bad.parse::<SubscriptionName>(), Err(expected));
         }
-        for topic in [
-            "projects/sdm-prod/topics/enterprise-1",
-            "projects/p/topics/t",
-        ] {
+        for topic in ["projects/sdm-prod/topics/enterprise-1", "projects/p/topics/t"] {
             let expected = InvalidSubscription::Topic(topic.to_owned());
             assert_eq!(topic.parse::<SubscriptionName>(), Err(expected));
         }
@@ -314,22 +299,9 @@ mod tests {
             Endpoint::from_environment(&BTreeMap::from([variable]))
         };
         assert_eq!(endpoint(""), Ok(Endpoint::Google));
-        assert_eq!(
-            Endpoint::from_environment(&BTreeMap::new()),
-            Ok(Endpoint::Google)
-        );
-        for good in [
-            "localhost:8085",
-            "127.0.0.1:1",
-            "[::1]:8085",
-            "pub_sub-1.local:65535",
-        ] {
-            assert_eq!(
-                endpoint(good),
-                Ok(Endpoint::Emulator {
-                    url: format!("http://{good}")
-                })
-            );
+        assert_eq!(Endpoint::from_environment(&BTreeMap::new()), Ok(Endpoint::Google));
+        for good in ["localhost:8085", "127.0.0.1:1", "[::1]:8085", "pub_sub-1.local:65535"] {
+            assert_eq!(endpoint(good), Ok(Endpoint::Emulator { url: format!("http://{good}") }));
         }
         for bad in [
             "localhost",
@@ -344,10 +316,7 @@ mod tests {
             "localhost:8085/v1",
             "user@localhost:8085",
         ] {
-            assert_eq!(
-                endpoint(bad).map_err(|fault| fault.key),
-                Err(EMULATOR_VARIABLE.to_owned())
-            );
+            assert_eq!(endpoint(bad).map_err(|fault| fault.key), Err(EMULATOR_VARIABLE.to_owned()));
         }
     }
 

@@ -20,10 +20,7 @@ pub(super) struct Dedupe {
 impl Dedupe {
     /// A cache of `entries` keys; 0 leaves every question to the store.
     pub(super) fn new(entries: usize, horizon: Duration) -> Self {
-        Self {
-            cache: NonZeroUsize::new(entries).map(LruCache::new),
-            horizon,
-        }
+        Self { cache: NonZeroUsize::new(entries).map(LruCache::new), horizon }
     }
 
     /// The first arrival of a payload, if this cache knows it.

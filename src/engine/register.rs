@@ -33,20 +33,13 @@ impl Stamp {
             Some(RelationKind::Deleted) => Rank::Deleted,
             Some(RelationKind::Unknown) | None => Rank::Other,
         };
-        Self {
-            rank,
-            ..Self::unranked(event)
-        }
+        Self { rank, ..Self::unranked(event) }
     }
 
     /// The stamp of what this event writes as a resource update.
     pub(super) fn unranked(event: &Event) -> Self {
         let event_id = event.event_id.clone().unwrap_or_default();
-        Self {
-            time: event.time.0.at(),
-            rank: Rank::Other,
-            event_id,
-        }
+        Self { time: event.time.0.at(), rank: Rank::Other, event_id }
     }
 }
 
@@ -60,14 +53,9 @@ pub(super) struct Register<V> {
 impl<V: Ord> Register<V> {
     /// Writes `value` unless the register holds a later one; equal stamps keep the larger value.
     pub(super) fn write(slot: &mut Option<Self>, stamp: &Stamp, value: V) {
-        let newer = slot
-            .as_ref()
-            .is_none_or(|held| (&held.stamp, &held.value) < (stamp, &value));
+        let newer = slot.as_ref().is_none_or(|held| (&held.stamp, &held.value) < (stamp, &value));
         if newer {
-            *slot = Some(Self {
-                stamp: stamp.clone(),
-                value,
-            });
+            *slot = Some(Self { stamp: stamp.clone(), value });
         }
     }
 }

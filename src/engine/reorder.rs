@@ -146,8 +146,7 @@ impl Reorder {
         match self.released.get_mut(ordering_key) {
             Some(slot) => *slot = (last.clone(), at),
             None => {
-                self.released
-                    .put(ordering_key.to_owned(), (last.clone(), at));
+                self.released.put(ordering_key.to_owned(), (last.clone(), at));
             }
         }
     }
@@ -163,20 +162,11 @@ impl Reorder {
         self.arrivals += 1;
         let started = sort_key.state == ThreadState::Started;
         let until = if started { at } else { at.after(self.hold) };
-        let row = Held {
-            until,
-            arrival: self.arrivals,
-            ordering_key,
-            sort_key,
-            record,
-        };
+        let row = Held { until, arrival: self.arrivals, ordering_key, sort_key, record };
         let timer = (row.until, row.arrival);
         self.insert(row);
         if started {
-            return self
-                .release(timer, ReleaseReason::Started)
-                .into_iter()
-                .collect();
+            return self.release(timer, ReleaseReason::Started).into_iter().collect();
         }
         let mut releases = Vec::new();
         while self.timers.len() > self.max_events || self.bytes > MAX_PENDING_BYTES {
@@ -229,10 +219,151 @@ impl Reorder {
 
     fn insert(&mut self, row: Held) {
         let timer = (row.until, row.arrival);
-        self.timers
-            .insert(timer, (row.ordering_key.clone(), row.sort_key.clone()));
+        self.timers.insert(timer, (row.ordering_key.clone(), row.sort_key.clone()));
         self.bytes += row.record.size();
         let under_key = self.held.entry(row.ordering_key.clone()).or_default();
         under_key.insert(row.sort_key.clone(), row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, ResourceName, Timestamp};
+    use crate::platforms::{DecodeSettings, decode};
+
+    const HOLD: Duration = Duration::from_secs(2);
+
+    /// The clock that many milliseconds after some start.
+    fn ms(millis: i64) -> ClockTime {
+        ClockTime(millis * 1_000_000)
+    }
+
+    fn empty(max_events: usize) -> Reorder {
+        Reorder::restore(HOLD, max_events, [], ms(0))
+    }
+
+    /// An event whose timestamp is that second; with a state it is of a thread.
+    fn event(id: &str, second: u32, state: Option<&str>) -> Event {
+        let time = Timestamp::parse("2025-06-09T13:52:05Z").unwrap();
+        let body = serde_json::json!({
+            "eventId": id, "timestamp": format!("2025-06-09T13:52:{second:02}Z"),
+            "eventThreadId": state.map(|_| "t"), "eventThreadState": state,
+            "resourceUpdate": {"name": ResourceName::new("enterprises/p/devices/d")},
+        });
+        let raw = RawMessage {
+            platform: Platform::Sdm,
+            message_id: id.to_owned(),
+            publish_time: PublishTime(time.clone()),
+            received_at: ReceivedAt(time),
+            body: body.to_string().into(),
+            place: None,
+        };
+        *decode(&raw, &DecodeSettings::default()).outcome.unwrap()
+    }
+
+    /// Takes an event in under a key; returns the ids of what that releases.
+    fn hold(reorder: &mut Reorder, at: i64, key: &str, event: &Event) -> Vec<Vec<String>> {
+        let record = Record::event(event, false);
+        let releases = reorder.hold(ms(at), key.to_owned(), SortKey::of(event), record);
+        releases.iter().map(ids).collect()
+    }
+
+    fn ids(release: &Release) -> Vec<String> {
+        release.events.iter().map(|held| held.sort_key.message_id.clone()).collect()
+    }
+
+    fn due(reorder: &mut Reorder, until: i64) -> Option<Vec<String>> {
+        reorder.due(ms(until)).map(|release| ids(&release))
+    }
+
+    #[test]
+    fn an_event_waits_for_its_hold_and_no_longer() {
+        let mut reorder = empty(10);
+        assert!(hold(&mut reorder, 0, "k", &event("a", 1, None)).is_empty());
+        assert_eq!((due(&mut reorder, 1999), reorder.len()), (None, 1));
+        assert_eq!((due(&mut reorder, 2000), reorder.len()), (Some(vec!["a".into()]), 0));
+        assert_eq!(reorder.next_deadline(), None);
+    }
+
+    #[test]
+    fn what_sorts_before_leaves_with_it_and_what_sorts_behind_stays() {
+        let mut reorder = empty(10);
+        hold(&mut reorder, 0, "k", &event("second", 2, None));
+        hold(&mut reorder, 1000, "k", &event("third", 3, None));
+        hold(&mut reorder, 1500, "k", &event("first", 1, None));
+        assert_eq!(due(&mut reorder, 2000), Some(vec!["first".into(), "second".into()]));
+        assert_eq!(reorder.next_deadline(), Some(ms(3000)));
+        assert_eq!(due(&mut reorder, 3000), Some(vec!["third".into()]));
+        assert_eq!(due(&mut reorder, 9000), None, "nothing twice");
+    }
+
+    #[test]
+    fn keys_do_not_wait_for_each_other() {
+        let mut reorder = empty(10);
+        hold(&mut reorder, 0, "k", &event("a", 9, None));
+        hold(&mut reorder, 1, "l", &event("b", 1, None));
+        assert_eq!(due(&mut reorder, 2000), Some(vec!["a".into()]));
+        assert_eq!(due(&mut reorder, 2000), None);
+        assert_eq!(due(&mut reorder, 2001), Some(vec!["b".into()]));
+    }
+
+    #[test]
+    fn a_started_waits_for_nothing_and_takes_what_sorts_before_it_along() {
+        let mut reorder = empty(10);
+        hold(&mut reorder, 0, "t", &event("old", 1, Some("UPDATED")));
+        hold(&mut reorder, 0, "t", &event("end", 2, Some("ENDED")));
+        let released = hold(&mut reorder, 1, "t", &event("start", 2, Some("STARTED")));
+        assert_eq!(released, [["old", "start"]]);
+        assert_eq!(due(&mut reorder, 2000), Some(vec!["end".into()]));
+    }
+
+    #[test]
+    fn the_states_of_a_thread_sort_as_they_happen() {
+        let states = [Some("STARTED"), Some("UPDATED"), Some("ENDED"), Some("PAUSED")];
+        let keys = states.map(|state| SortKey::of(&event("e", 1, state)));
+        assert!(keys.is_sorted());
+        assert!(SortKey::of(&event("e", 2, Some("STARTED"))) > keys[3]);
+        assert_eq!(SortKey::of(&event("e", 1, None)).state, ThreadState::None);
+    }
+
+    #[test]
+    fn a_full_buffer_releases_the_oldest_arrival() {
+        let mut reorder = empty(2);
+        assert!(hold(&mut reorder, 0, "k", &event("oldest", 9, None)).is_empty());
+        assert!(hold(&mut reorder, 1, "l", &event("other", 1, None)).is_empty());
+        let released = hold(&mut reorder, 2, "k", &event("before it", 8, None));
+        assert_eq!(released, [["before it", "oldest"]], "in order");
+        assert_eq!(reorder.len(), 1);
+    }
+
+    #[test]
+    fn a_buffer_of_too_many_bytes_is_full_too() {
+        let mut reorder = empty(usize::MAX);
+        let large = event("large", 1, None);
+        let size = Record::event(&large, false).size();
+        reorder.bytes = MAX_PENDING_BYTES - size;
+        assert!(hold(&mut reorder, 0, "k", &large).is_empty());
+        assert_eq!(hold(&mut reorder, 0, "l", &event("next", 1, None)).len(), 1);
+        assert_eq!(
+            reorder.bytes,
+            MAX_PENDING_BYTES - size + Record::event(&event("next", 1, None), false).size()
+        );
+    }
+
+    #[test]
+    fn a_hold_goes_on_after_a_restart_but_never_longer_than_a_fresh_one() {
+        let mut reorder = empty(10);
+        for (at, id) in [(0, "a"), (60_000, "b")] {
+            hold(&mut reorder, at, id, &event(id, 1, None));
+        }
+        let rows: Vec<Held> = reorder.held.into_values().flat_map(BTreeMap::into_values).collect();
+        let mut restored = Reorder::restore(HOLD, 10, rows, ms(1000));
+        assert_eq!(restored.len(), 2);
+        assert_eq!(due(&mut restored, 1999), None);
+        assert_eq!(due(&mut restored, 2000), Some(vec!["a".into()]));
+        assert_eq!(due(&mut restored, 3000), Some(vec!["b".into()]), "the clock was set back");
+        hold(&mut restored, 3000, "c", &event("c", 1, None));
+        assert_eq!(restored.arrivals, 3, "arrivals go on counting");
     }
 }

@@ -160,10 +160,7 @@ impl Notification {
             let Some(preview_url) = url.clone() else {
                 continue;
             };
-            merged.changed |= self.add_clip(Clip {
-                session_id: session_id.clone(),
-                preview_url,
-            });
+            merged.changed |= self.add_clip(Clip { session_id: session_id.clone(), preview_url });
         }
         if let Some(user) = &event.user_id {
             merged.changed |= insert(&mut self.users, user);
@@ -179,11 +176,7 @@ impl Notification {
         }
         if part.is_thread && event.rank() == ThreadState::Ended {
             let ended_at = &event.publish_time.0;
-            if self
-                .ended_at
-                .as_ref()
-                .is_none_or(|earliest| ended_at < earliest)
-            {
+            if self.ended_at.as_ref().is_none_or(|earliest| ended_at < earliest) {
                 self.ended_at = Some(ended_at.clone());
                 merged.changed = true;
             }
@@ -258,15 +251,9 @@ impl<'a> Part<'a> {
 
     /// The sessions that the message names for this notification.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &'a str> {
-        let of_clips = self
-            .clips
-            .iter()
-            .filter_map(|(session, _)| session.as_deref());
-        let of_activities: Vec<&str> = self
-            .activities
-            .iter()
-            .filter_map(|activity| activity.session.as_deref())
-            .collect();
+        let of_clips = self.clips.iter().filter_map(|(session, _)| session.as_deref());
+        let of_activities: Vec<&str> =
+            self.activities.iter().filter_map(|activity| activity.session.as_deref()).collect();
         of_activities.into_iter().chain(of_clips)
     }
 
@@ -287,10 +274,7 @@ pub(super) struct Join<'a> {
 impl Join<'_> {
     /// The clip, as notifications show it.
     pub(super) fn clip(&self) -> Clip {
-        Clip {
-            session_id: Some(self.session_id.into()),
-            preview_url: self.url.into(),
-        }
+        Clip { session_id: Some(self.session_id.into()), preview_url: self.url.into() }
     }
 }
 
@@ -310,10 +294,7 @@ pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
     }
     let mut sessions: BTreeMap<Option<&str>, Vec<&Activity>> = BTreeMap::new();
     for activity in &event.activities {
-        sessions
-            .entry(activity.session.as_deref())
-            .or_default()
-            .push(activity);
+        sessions.entry(activity.session.as_deref()).or_default().push(activity);
     }
     let part = |(session, activities): (Option<&str>, _)| Part {
         id: NotificationId(match session {
@@ -337,11 +318,7 @@ pub(super) fn joins(event: &Event) -> Vec<Join<'_>> {
     for (session, url) in &event.clips {
         if let (Some(session_id), Some(url)) = (session, url) {
             let session = session_key(event.platform, resource, session_id);
-            joins.push(Join {
-                session,
-                session_id,
-                url,
-            });
+            joins.push(Join { session, session_id, url });
         }
     }
     joins
@@ -385,8 +362,7 @@ impl Timers {
         if let Some(previous) = previous {
             self.deadlines.remove(&(previous, id));
         }
-        self.deadlines
-            .extend(deadline.map(|deadline| (deadline, id)));
+        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
     }
 
     /// When the first timer runs out, and whose it is.
@@ -396,14 +372,152 @@ impl Timers {
 
     /// The notifications whose timers run out by then.
     pub(super) fn due(&self, until: ClockTime) -> impl Iterator<Item = NotificationId> {
-        self.deadlines
-            .iter()
-            .take_while(move |(deadline, _)| *deadline <= until)
-            .map(|(_, id)| *id)
+        self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= until).map(|(_, id)| *id)
     }
 
     /// Number of open notifications.
     pub(super) fn len(&self) -> usize {
         self.deadlines.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{PublishTime, RawMessage, ReceivedAt};
+    use crate::platforms::{DecodeSettings, decode};
+
+    const SETTINGS: ThreadSettings = ThreadSettings {
+        max_alert_age: Duration::from_secs(60),
+        thread_timeout: Duration::from_secs(300),
+        session_quiet: Duration::from_secs(30),
+    };
+    const NOW: ClockTime = ClockTime(0);
+
+    /// A motion of a thread (or none), in a session and a zone, received at that second.
+    fn motion(thread: Option<&str>, n: usize, received: &str) -> Event {
+        let received = Timestamp::parse(received).unwrap();
+        let name = "sdm.devices.events.CameraMotion.Motion";
+        let clip = "sdm.devices.events.CameraClipPreview.ClipPreview";
+        let session = format!("s{n:04}");
+        let body = serde_json::json!({
+            "eventId": "e", "timestamp": "2025-06-09T13:52:00Z", "userId": format!("u{n:04}"),
+            "eventThreadId": thread, "eventThreadState": thread.map(|_| "UPDATED"),
+            "resourceUpdate": {"name": "enterprises/p/devices/d", "events": {
+                name: {"eventSessionId": session, "zones": [format!("z{n:04}")]},
+                clip: {"eventSessionId": session, "previewUrl": format!("https://c/{n:04}")},
+                (format!("sdm.devices.events.Odd{n:04}")): {},
+            }},
+        });
+        let raw = RawMessage {
+            platform: Platform::Sdm,
+            message_id: "m".to_owned(),
+            publish_time: PublishTime(received.clone()),
+            received_at: ReceivedAt(received),
+            body: body.to_string().into(),
+            place: None,
+        };
+        *decode(&raw, &DecodeSettings::default()).outcome.unwrap()
+    }
+
+    fn merge_all(numbers: impl IntoIterator<Item = usize>) -> Notification {
+        let mut merged: Option<Notification> = None;
+        for n in numbers {
+            let event = motion(Some("t"), n, "2025-06-09T13:52:03Z");
+            let part = parts(&event).remove(0);
+            let state = merged.get_or_insert_with(|| part.begin(&event, NOW));
+            state.merge(&part, &event, NOW, &SETTINGS);
+        }
+        merged.unwrap()
+    }
+
+    #[test]
+    fn a_set_that_is_full_keeps_its_smallest_members_in_any_order() {
+        let many = MAX_MEMBERS + 44;
+        let expected = merge_all(0..many);
+        assert_eq!(merge_all((0..many).rev()), expected);
+        assert_eq!(merge_all((0..many).map(|n| n * 7 % many)), expected);
+        assert_eq!(merge_all((0..many).chain(0..many)), expected);
+
+        let smallest = |set: &BTreeSet<String>, first: &str| {
+            assert_eq!(set.len(), MAX_MEMBERS);
+            assert_eq!(set.first().map(String::as_str), Some(first));
+        };
+        smallest(&expected.sessions, "s0000");
+        smallest(&expected.zones, "z0000");
+        smallest(&expected.users, "u0000");
+        smallest(&expected.kinds, "motion");
+        assert_eq!(expected.sessions.last().unwrap(), "s0255");
+        assert_eq!(expected.clips.len(), MAX_MEMBERS);
+        assert_eq!(expected.clips.last().unwrap().preview_url, "https://c/0255");
+    }
+
+    #[test]
+    fn what_does_not_stay_in_a_full_set_changes_nothing() {
+        let mut set: BTreeSet<usize> = (0..MAX_MEMBERS).map(|n| n * 2 + 2).collect();
+        let largest = MAX_MEMBERS * 2;
+        assert!(!insert_owned(&mut set, largest + 1));
+        assert!(!insert_owned(&mut set, largest));
+        assert!(insert_owned(&mut set, 1));
+        assert!(!insert_owned(&mut set, 1));
+        assert_eq!((set.len(), set.last()), (MAX_MEMBERS, Some(&(largest - 2))));
+    }
+
+    #[test]
+    fn an_event_rings_up_to_its_age_and_no_longer() {
+        let until = |received| {
+            let event = motion(None, 1, received);
+            Notification::alert_until(&event, &SETTINGS).map(|time| time.to_string())
+        };
+        let expected = Some("2025-06-09T13:53:00.000Z".to_owned());
+        assert_eq!(until("2025-06-09T13:52:00Z"), expected);
+        assert_eq!(until("2025-06-09T13:53:00Z"), expected);
+        assert_eq!(until("2025-06-09T13:53:00.000000001Z"), None);
+        assert_eq!(until("2025-06-09T13:51:00Z"), expected, "its clock is ahead of ours");
+    }
+
+    #[test]
+    fn a_message_belongs_to_its_thread_or_to_the_sessions_of_its_entries() {
+        let threaded = motion(Some("t"), 1, "2025-06-09T13:52:03Z");
+        let [part] = &parts(&threaded)[..] else { panic!("one thread, one part") };
+        assert_eq!((part.activities.len(), part.clips.len()), (2, 1));
+        assert!(joins(&threaded).is_empty());
+
+        let unthreaded = motion(None, 1, "2025-06-09T13:52:03Z");
+        let parts = parts(&unthreaded);
+        let kinds: Vec<&str> =
+            parts.iter().flat_map(|part| &part.activities).map(|one| one.kind.as_str()).collect();
+        assert_eq!(
+            kinds,
+            ["sdm.devices.events.Odd0001", "motion"],
+            "one without session, one with"
+        );
+        assert_eq!(joins(&unthreaded).len(), 1);
+        assert_eq!(NotificationId(joins(&unthreaded)[0].session.0), parts[1].id);
+    }
+
+    #[test]
+    fn ids_keep_apart_what_could_run_together() {
+        let id = |name: &str, kind: &str, id: &str| {
+            hash(Platform::Sdm, &ResourceName::new(name), kind, id)
+        };
+        assert_ne!(id("d", "thread", "77"), id("d", "session", "77"));
+        assert_ne!(id("d1", "thread", "1"), id("d", "thread", "11"));
+        assert_ne!(id("d", "thread", "1"), id("e", "thread", "1"));
+        assert_eq!(id("d", "thread", "1"), id("d", "thread", "1"));
+    }
+
+    #[test]
+    fn a_timer_that_is_set_again_runs_once() {
+        let id = |n| NotificationId([n; 16]);
+        let mut timers = Timers::default();
+        timers.set(id(1), Some(ClockTime(10)));
+        timers.set(id(2), Some(ClockTime(20)));
+        timers.set(id(1), Some(ClockTime(30)));
+        assert_eq!((timers.len(), timers.first()), (2, Some((ClockTime(20), id(2)))));
+        assert_eq!(timers.due(ClockTime(29)).collect::<Vec<_>>(), [id(2)]);
+        timers.set(id(2), None);
+        timers.set(id(2), None);
+        assert_eq!((timers.len(), timers.first()), (1, Some((ClockTime(30), id(1)))));
     }
 }

@@ -67,18 +67,12 @@ pub(super) struct Traits {
 impl Traits {
     /// Takes up what the store kept.
     pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, ResourceTraits)>) -> Self {
-        Self {
-            resources: rows.into_iter().collect(),
-            changed: BTreeSet::new(),
-        }
+        Self { resources: rows.into_iter().collect(), changed: BTreeSet::new() }
     }
 
     /// Merges the trait updates of an event.
     pub(super) fn apply(&mut self, event: &Event) {
-        let Some(resource) = event
-            .resource
-            .as_ref()
-            .filter(|_| !event.trait_updates.is_empty())
+        let Some(resource) = event.resource.as_ref().filter(|_| !event.trait_updates.is_empty())
         else {
             return;
         };
@@ -116,18 +110,11 @@ mod pairs {
     type Fields = BTreeMap<(String, String), Register<String>>;
 
     pub(super) fn serialize<S: Serializer>(fields: &Fields, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(
-            fields
-                .iter()
-                .map(|((name, field), register)| (name, field, register)),
-        )
+        to.collect_seq(fields.iter().map(|((name, field), register)| (name, field, register)))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Fields, D::Error> {
         let rows = Vec::<(String, String, Register<String>)>::deserialize(from)?;
-        Ok(rows
-            .into_iter()
-            .map(|(name, field, register)| ((name, field), register))
-            .collect())
+        Ok(rows.into_iter().map(|(name, field, register)| ((name, field), register)).collect())
     }
 }

@@ -108,64 +108,36 @@ impl Work {
 
     /// Notes that a thread has a session.
     pub(super) fn join_session(&mut self, session: SessionKey, thread: NotificationId) {
-        if self
-            .loaded
-            .sessions
-            .entry(session)
-            .or_default()
-            .members
-            .insert(thread)
-        {
+        if self.loaded.sessions.entry(session).or_default().members.insert(thread) {
             self.changes.members.push((session, thread));
         }
     }
 
     /// The clips that a session has got so far.
     pub(super) fn clips_of(&self, key: SessionKey, session: &str, at: ClockTime) -> Vec<Clip> {
-        let clips = self
-            .loaded
-            .sessions
-            .get(&key)
-            .into_iter()
-            .flat_map(|session| &session.clips);
+        let clips = self.loaded.sessions.get(&key).into_iter().flat_map(|session| &session.clips);
         let fresh = clips.filter(|(_, first)| at.since(**first) < self.horizon);
         fresh
-            .map(|(url, _)| Clip {
-                session_id: Some(session.into()),
-                preview_url: url.clone(),
-            })
+            .map(|(url, _)| Clip { session_id: Some(session.into()), preview_url: url.clone() })
             .collect()
     }
 
     /// Notes a clip of a session.
     pub(super) fn add_clip(&mut self, join: &Join<'_>, at: ClockTime) {
         let clips = &mut self.loaded.sessions.entry(join.session).or_default().clips;
-        let known = clips
-            .get(join.url)
-            .is_some_and(|first| at.since(*first) < self.horizon);
+        let known = clips.get(join.url).is_some_and(|first| at.since(*first) < self.horizon);
         let too_large = clips.len() >= MAX_CLIPS
-            && clips
-                .last_key_value()
-                .is_some_and(|(largest, _)| join.url > largest.as_str());
+            && clips.last_key_value().is_some_and(|(largest, _)| join.url > largest.as_str());
         if !known && !too_large {
             clips.insert(join.url.to_owned(), at);
-            self.changes
-                .clips
-                .push((join.session, join.url.to_owned(), at));
+            self.changes.clips.push((join.session, join.url.to_owned(), at));
         }
     }
 
     /// The notifications that have a session: its own, and those of threads.
     pub(super) fn members(&self, session: SessionKey) -> Vec<NotificationId> {
-        let threads = self
-            .loaded
-            .sessions
-            .get(&session)
-            .into_iter()
-            .flat_map(|s| &s.members);
-        std::iter::once(NotificationId(session.0))
-            .chain(threads.copied())
-            .collect()
+        let threads = self.loaded.sessions.get(&session).into_iter().flat_map(|s| &s.members);
+        std::iter::once(NotificationId(session.0)).chain(threads.copied()).collect()
     }
 
     /// The last release under a key, as far as the store and this step know.
@@ -176,8 +148,7 @@ impl Work {
 
     /// Notes that an event of this step waits.
     pub(super) fn hold(&mut self, key: DedupeKey, ordering_key: &str, sort_key: &SortKey) {
-        self.held
-            .insert(key, (ordering_key.to_owned(), sort_key.clone()));
+        self.held.insert(key, (ordering_key.to_owned(), sort_key.clone()));
     }
 
     /// The events of this step that wait.
@@ -190,9 +161,7 @@ impl Work {
         if self.held.remove(&held.sort_key.key()).is_none() {
             self.changes.unheld.push(held.arrival);
         }
-        self.changes
-            .released
-            .insert(held.ordering_key, (held.sort_key, at));
+        self.changes.released.insert(held.ordering_key, (held.sort_key, at));
         self.emit(held.record, reason);
     }
 

@@ -75,19 +75,12 @@ impl ResourceName {
         if self.kind() != Some(ResourceKind::Room) {
             return None;
         }
-        self.0
-            .rsplit_once("/rooms/")
-            .map(|(structure, _)| Self::new(structure))
+        self.0.rsplit_once("/rooms/").map(|(structure, _)| Self::new(structure))
     }
 
     /// `enterprises/{p}`, or `None` if the name does not begin so.
     pub fn enterprise(&self) -> Option<&str> {
-        let id = self
-            .0
-            .strip_prefix("enterprises/")?
-            .split('/')
-            .next()
-            .filter(|id| filled(id))?;
+        let id = self.0.strip_prefix("enterprises/")?.split('/').next().filter(|id| filled(id))?;
         self.0.get(.."enterprises/".len() + id.len())
     }
 
@@ -122,5 +115,64 @@ impl fmt::Display for ResourceName {
 impl fmt::Debug for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_form_of_a_name_says_what_it_is() {
+        for (name, kind) in [
+            ("enterprises/p/devices/d", Some(ResourceKind::Device)),
+            ("enterprises/p/structures/s", Some(ResourceKind::Structure)),
+            ("enterprises/p/structures/s/rooms/r", Some(ResourceKind::Room)),
+            ("enterprises/p/structures/rooms/rooms/rooms", Some(ResourceKind::Room)),
+            ("", None),
+            ("enterprises", None),
+            ("enterprises/p", None),
+            ("enterprises/p/devices", None),
+            ("enterprises/p/devices/", None),
+            ("enterprises//devices/d", None),
+            ("enterprises/p/devices/d/", None),
+            ("enterprises/p/devices/d/rooms/r", None),
+            ("enterprises/p/structures/s/rooms", None),
+            ("enterprises/p/structures/s/rooms/", None),
+            ("enterprises/p/structures/s/rooms/r/x", None),
+            ("enterprises/p/structures//rooms/r", None),
+            ("enterprises/p/structures/s/devices/d", None),
+            ("/enterprises/p/devices/d", None),
+            ("homes/h", None),
+        ] {
+            assert_eq!(ResourceName::new(name).kind(), kind, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn a_rooms_name_holds_its_structure() {
+        let structure = |name: &str| ResourceName::new(name).structure_of_room();
+        let expected = Some(ResourceName::new("enterprises/p/structures/s"));
+        assert_eq!(structure("enterprises/p/structures/s/rooms/r"), expected);
+        assert_eq!(structure("enterprises/p/structures/s"), None);
+        assert_eq!(structure("enterprises/p/devices/d"), None);
+        // Not the name of a room, although it ends like one.
+        assert_eq!(structure("enterprises/p/devices/d/rooms/r"), None);
+    }
+
+    #[test]
+    fn names_begin_with_their_enterprise_and_end_with_a_short_id() {
+        for (name, enterprise, short) in [
+            ("enterprises/p/devices/d", Some("enterprises/p"), "d"),
+            ("enterprises/haus\u{fc}/devices/t\u{fc}r", Some("enterprises/haus\u{fc}"), "t\u{fc}r"),
+            ("enterprises/p", Some("enterprises/p"), "p"),
+            ("enterprises/", None, ""),
+            ("enterprises//devices/d", None, "d"),
+            ("homes/h", None, "h"),
+            ("h", None, "h"),
+        ] {
+            let name = ResourceName::new(name);
+            assert_eq!((name.enterprise(), name.short_id()), (enterprise, short));
+        }
     }
 }

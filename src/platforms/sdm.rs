@@ -44,10 +44,7 @@ pub(super) fn decode(
         message_id: raw.message_id.clone(),
         resource: None,
         user_id: take_text(&mut body, "userId")?.filter(|id| !id.is_empty()),
-        thread: thread_id.map(|id| Thread {
-            id,
-            state: state(thread_state.as_deref()),
-        }),
+        thread: thread_id.map(|id| Thread { id, state: state(thread_state.as_deref()) }),
         thread_state,
         resource_group: body.remove("resourceGroup").unwrap_or_default(),
         relation: relation_update.map(relation).transpose()?,
@@ -119,9 +116,7 @@ fn read_resource(event: &mut Event, mut update: Object) -> Result<(), Reject> {
         };
         match wire::event_kind(name) {
             Some(wire::EventKind::Clip) => {
-                event
-                    .clips
-                    .push((text(entry, "eventSessionId"), text(entry, "previewUrl")));
+                event.clips.push((text(entry, "eventSessionId"), text(entry, "previewUrl")));
             }
             Some(wire::EventKind::Activity(kind)) => event.activities.push(activity(kind, entry)),
             None => {
@@ -135,28 +130,16 @@ fn read_resource(event: &mut Event, mut update: Object) -> Result<(), Reject> {
 }
 
 fn activity(kind: &str, entry: &Object) -> Activity {
-    let zones = entry
-        .get("zones")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let zones = entry.get("zones").and_then(Value::as_array).into_iter().flatten();
     Activity {
         kind: kind.to_owned(),
         session: text(entry, "eventSessionId"),
-        zones: zones
-            .filter_map(Value::as_str)
-            .filter(|z| !z.is_empty())
-            .map(Into::into)
-            .collect(),
+        zones: zones.filter_map(Value::as_str).filter(|z| !z.is_empty()).map(Into::into).collect(),
     }
 }
 
 fn text(entry: &Object, field: &str) -> Option<String> {
-    entry
-        .get(field)
-        .and_then(Value::as_str)
-        .filter(|text| !text.is_empty())
-        .map(Into::into)
+    entry.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Into::into)
 }
 
 fn read_traits(event: &mut Event) {
@@ -181,10 +164,7 @@ fn read_traits(event: &mut Event) {
             event.display_name = custom_name.map(Into::into).or(event.display_name.take());
         }
         let fields = wire::cleared_fields(name, fields).unwrap_or_else(|| fields.clone());
-        event.trait_updates.push(TraitUpdate {
-            name: name.clone(),
-            fields,
-        });
+        event.trait_updates.push(TraitUpdate { name: name.clone(), fields });
     }
 }
 
@@ -192,10 +172,8 @@ fn flag_unknown(event: &mut Event) {
     let unknown_state = event.thread_state.is_some() && {
         state(event.thread_state.as_deref()) == ThreadState::None
     };
-    let unknown_relation = event
-        .relation
-        .as_ref()
-        .is_some_and(|relation| relation.kind == RelationKind::Unknown);
+    let unknown_relation =
+        event.relation.as_ref().is_some_and(|relation| relation.kind == RelationKind::Unknown);
     if unknown_state || unknown_relation {
         event.flags.insert(Flag::UnknownType);
     }
@@ -211,11 +189,7 @@ fn flag_foreign(event: &mut Event, settings: &DecodeSettings) {
         relation.map(|relation| &relation.object),
         relation.and_then(|relation| relation.subject.as_ref()),
     ];
-    if names
-        .into_iter()
-        .flatten()
-        .any(|name| name.enterprise() != Some(own))
-    {
+    if names.into_iter().flatten().any(|name| name.enterprise() != Some(own)) {
         event.flags.insert(Flag::ForeignEnterprise);
     }
 }

@@ -11,10 +11,13 @@ pub struct Stdout;
 impl Stdout {
     /// Writes records in order. After an error an unknown number of them is written.
     pub fn deliver(&self, rows: &[&JournalRow]) -> io::Result<()> {
-        let mut stdout = io::stdout().lock();
+        let mut page = String::new();
         for row in rows {
-            writeln!(stdout, "{}", row.line)?;
+            page.push_str(&row.line);
+            page.push('\n');
         }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(page.as_bytes())?;
         stdout.flush()
     }
 }

@@ -44,11 +44,7 @@ pub struct Reader {
 
 /// Opens a capture file by its ending: `.gz`, `.zst`, anything else plain; `-` is standard input.
 pub fn open(path: &Path) -> Result<Reader, CaptureError> {
-    let failed = |source| CaptureError {
-        path: path.to_owned(),
-        line: 0,
-        source,
-    };
+    let failed = |source| CaptureError { path: path.to_owned(), line: 0, source };
     let input: Box<dyn Read> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
@@ -59,37 +55,20 @@ pub fn open(path: &Path) -> Result<Reader, CaptureError> {
             Some(_) | None => Box::new(file),
         }
     };
-    Ok(Reader::new(
-        Box::new(BufReader::with_capacity(1 << 16, input)),
-        path,
-    ))
+    Ok(Reader::new(Box::new(BufReader::with_capacity(1 << 16, input)), path))
 }
 
 impl Reader {
     /// Reads from anything; `path` names it in message ids and faults.
     pub fn new(input: Box<dyn BufRead>, path: &Path) -> Self {
-        let name = path
-            .file_name()
-            .unwrap_or(path.as_os_str())
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let clock = Timestamp::from_utc(DateTime::UNIX_EPOCH);
-        Self {
-            input,
-            path: path.to_owned(),
-            name,
-            line: 0,
-            clock,
-        }
+        Self { input, path: path.to_owned(), name, line: 0, clock }
     }
 
     fn read_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        if (&mut self.input)
-            .take(MAX_LINE_BYTES)
-            .read_until(b'\n', &mut line)?
-            == 0
-        {
+        if (&mut self.input).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
             return Ok(None);
         }
         self.line += 1;
@@ -117,10 +96,7 @@ impl Reader {
                     body: line,
                     place: Some(place),
                 };
-                Incoming {
-                    raw,
-                    fault: Some(fault),
-                }
+                Incoming { raw, fault: Some(fault) }
             }
         }
     }
@@ -133,12 +109,8 @@ impl Reader {
         let fields: Line<'_> = serde_json::from_slice(line)
             .map_err(|error| bad(&format!("not a capture line: {error}")))?;
         let platform = text("platform", fields.platform)?.unwrap_or(Cow::Borrowed("sdm"));
-        let unknown = || {
-            Reject::new(
-                Reason::UnknownPlatform,
-                format!("no platform is called {platform:?}"),
-            )
-        };
+        let unknown =
+            || Reject::new(Reason::UnknownPlatform, format!("no platform is called {platform:?}"));
         let platform = Platform::parse(&platform).ok_or_else(unknown)?;
         let (body, envelope) = fields.payload(line)?;
         let publish_time = match time("publishTime", envelope.publish_time)? {
@@ -146,11 +118,9 @@ impl Reader {
             None => event_time(&body),
         };
         let received_at = time("receivedAt", fields.received_at)?;
-        let publish_time = publish_time
-            .or_else(|| received_at.clone())
-            .ok_or_else(|| {
-                bad("no time: it has neither receivedAt nor publishTime nor a readable timestamp")
-            })?;
+        let publish_time = publish_time.or_else(|| received_at.clone()).ok_or_else(|| {
+            bad("no time: it has neither receivedAt nor publishTime nor a readable timestamp")
+        })?;
         let message_id = text("messageId", envelope.message_id)?.filter(|id| !id.is_empty());
         Ok(RawMessage {
             platform,
@@ -213,11 +183,8 @@ struct Envelope<'a> {
 impl<'a> Line<'a> {
     /// The payload and its envelope, by the shape of the line.
     fn payload(&self, line: &'a Bytes) -> Result<(Bytes, Envelope<'a>), Reject> {
-        let own = Envelope {
-            message_id: self.message_id,
-            publish_time: self.publish_time,
-            data: None,
-        };
+        let own =
+            Envelope { message_id: self.message_id, publish_time: self.publish_time, data: None };
         match (self.message, self.event) {
             (Some(_), Some(_)) => Err(bad("both message and event")),
             (Some(message), None) => {
@@ -260,8 +227,7 @@ fn time(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, Reject
         return Ok(None);
     };
     let time = Timestamp::parse(&text);
-    time.map(Some)
-        .ok_or_else(|| bad(&format!("{field} is not an RFC 3339 time")))
+    time.map(Some).ok_or_else(|| bad(&format!("{field} is not an RFC 3339 time")))
 }
 
 fn bad(detail: &str) -> Reject {

@@ -48,52 +48,29 @@ impl Memory {
         Ok(Restored {
             clock: self.clock,
             held: self.held.values().cloned().collect(),
-            deadlines: deadlines
-                .filter_map(|(id, row)| Some((*id, row.deadline?)))
-                .collect(),
-            nodes: self
-                .nodes
-                .iter()
-                .map(|(name, row)| (name.clone(), row.clone()))
-                .collect(),
-            traits: self
-                .traits
-                .iter()
-                .map(|(name, row)| (name.clone(), row.clone()))
-                .collect(),
+            deadlines: deadlines.filter_map(|(id, row)| Some((*id, row.deadline?))).collect(),
+            nodes: self.nodes.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
+            traits: self.traits.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
         })
     }
 
     pub(super) fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         for key in &lookup.payloads {
-            loaded
-                .payloads
-                .extend(self.payloads.get(key).map(|at| (*key, *at)));
+            loaded.payloads.extend(self.payloads.get(key).map(|at| (*key, *at)));
         }
         for key in &lookup.ordering_keys {
             let row = self.released.get(key);
-            loaded
-                .ordering_keys
-                .extend(row.map(|row| (key.clone(), row.clone())));
+            loaded.ordering_keys.extend(row.map(|row| (key.clone(), row.clone())));
         }
         let mut notifications = lookup.notifications.clone();
         for key in &lookup.session_members {
             let members = self.members(*key);
             notifications.extend(&members);
-            loaded.sessions.insert(
-                *key,
-                Session {
-                    members,
-                    clips: self.clips(*key),
-                },
-            );
+            loaded.sessions.insert(*key, Session { members, clips: self.clips(*key) });
         }
         for key in lookup.session_clips.difference(&lookup.session_members) {
-            let session = Session {
-                clips: self.clips(*key),
-                ..Session::default()
-            };
+            let session = Session { clips: self.clips(*key), ..Session::default() };
             loaded.sessions.insert(*key, session);
         }
         for id in notifications {
@@ -106,18 +83,13 @@ impl Memory {
 
     fn members(&self, key: SessionKey) -> BTreeSet<NotificationId> {
         let (first, last) = (NotificationId([0; 16]), NotificationId([0xff; 16]));
-        self.members
-            .range((key, first)..=(key, last))
-            .map(|(_, id)| *id)
-            .collect()
+        self.members.range((key, first)..=(key, last)).map(|(_, id)| *id).collect()
     }
 
     fn clips(&self, key: SessionKey) -> BTreeMap<String, ClockTime> {
         let of_session = self.clips.range((key, String::new())..);
         let of_session = of_session.take_while(|((session, _), _)| *session == key);
-        of_session
-            .map(|((_, url), at)| (url.clone(), *at))
-            .collect()
+        of_session.map(|((_, url), at)| (url.clone(), *at)).collect()
     }
 
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<u64, StoreError> {
@@ -130,11 +102,7 @@ impl Memory {
                 source,
             })?;
             let (deadline, touched) = (state.deadline, state.touched);
-            let row = StoredNotification {
-                deadline,
-                touched,
-                state: text.into(),
-            };
+            let row = StoredNotification { deadline, touched, state: text.into() };
             self.notifications.insert(*id, row);
         }
         self.members.extend(changes.members.iter().copied());
@@ -147,8 +115,7 @@ impl Memory {
         for arrival in &changes.unheld {
             self.held.remove(arrival);
         }
-        self.held
-            .extend(changes.held.iter().map(|row| (row.arrival, row.clone())));
+        self.held.extend(changes.held.iter().map(|row| (row.arrival, row.clone())));
         self.nodes.extend(changes.nodes.iter().cloned());
         self.traits.extend(changes.traits.iter().cloned());
         for message in &changes.quarantined {
@@ -158,11 +125,7 @@ impl Memory {
         for record in &changes.records {
             self.last_sequence += 1;
             let sequence = self.last_sequence;
-            let row = JournalRow {
-                sequence,
-                kind: record.kind,
-                line: record.to_line(sequence),
-            };
+            let row = JournalRow { sequence, kind: record.kind, line: record.to_line(sequence) };
             self.journal_bytes += size(&row);
             self.journal.push_back((row, changes.at));
         }
@@ -188,10 +151,8 @@ impl Memory {
     pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) {
         let kept = now.before(retention.horizon);
         self.payloads.retain(|_, at| *at > kept);
-        self.notifications
-            .retain(|_, row| row.deadline.is_some() || row.touched > kept);
-        self.members
-            .retain(|(_, id)| self.notifications.contains_key(id));
+        self.notifications.retain(|_, row| row.deadline.is_some() || row.touched > kept);
+        self.members.retain(|(_, id)| self.notifications.contains_key(id));
         self.clips.retain(|_, at| *at > kept);
         self.released.retain(|_, (_, at)| *at > kept);
         let oldest = now.before(retention.journal_age);
@@ -212,11 +173,7 @@ impl Memory {
 
     /// Forgets the records up to a number: replay has written them out.
     pub fn forget_journal(&mut self, through: u64) {
-        while self
-            .journal
-            .front()
-            .is_some_and(|(row, _)| row.sequence <= through)
-        {
+        while self.journal.front().is_some_and(|(row, _)| row.sequence <= through) {
             if let Some((row, _)) = self.journal.pop_front() {
                 self.journal_bytes -= size(&row);
             }
@@ -224,22 +181,12 @@ impl Memory {
     }
 
     pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
-        self.notifications
-            .iter()
-            .map(|(id, row)| Ok((*id, parse(*id, row)?)))
-            .collect()
+        self.notifications.iter().map(|(id, row)| Ok((*id, parse(*id, row)?))).collect()
     }
 
     pub(super) fn journal(&self, after: u64, limit: usize) -> Vec<JournalRow> {
-        let start = self
-            .journal
-            .partition_point(|(row, _)| row.sequence <= after);
-        self.journal
-            .iter()
-            .skip(start)
-            .take(limit)
-            .map(|(row, _)| row.clone())
-            .collect()
+        let start = self.journal.partition_point(|(row, _)| row.sequence <= after);
+        self.journal.iter().skip(start).take(limit).map(|(row, _)| row.clone()).collect()
     }
 
     pub(super) fn quarantine(&self, limit: usize) -> Vec<QuarantineRow> {

@@ -36,38 +36,24 @@ impl Sqlite {
             open::create(path)?;
         }
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-            _lock: Some(lock),
-        })
+        Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
     }
 
     /// Opens a store for reading, beside the process that writes it.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         if !open::exists(path)? {
-            return Err(StoreError::Missing {
-                path: path.to_owned(),
-            });
+            return Err(StoreError::Missing { path: path.to_owned() });
         }
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Ok(Self {
-            connection,
-            path: path.to_owned(),
-            _lock: None,
-        })
+        Ok(Self { connection, path: path.to_owned(), _lock: None })
     }
 
     pub(super) fn commit(&mut self, changes: &Changes) -> Result<u64, StoreError> {
-        self.transact(Operation::Commit, |connection| {
-            write::changes(connection, changes)
-        })
+        self.transact(Operation::Commit, |connection| write::changes(connection, changes))
     }
 
     pub(super) fn set_cursor(&mut self, sink: &str, sequence: u64) -> Result<(), StoreError> {
-        self.transact(Operation::Commit, |connection| {
-            write::cursor(connection, sink, sequence)
-        })
+        self.transact(Operation::Commit, |connection| write::cursor(connection, sink, sequence))
     }
 
     pub(super) fn trim(
@@ -75,9 +61,7 @@ impl Sqlite {
         now: ClockTime,
         retention: &Retention,
     ) -> Result<Trimmed, StoreError> {
-        self.transact(Operation::Trim, |connection| {
-            trim::all(connection, now, retention)
-        })
+        self.transact(Operation::Trim, |connection| trim::all(connection, now, retention))
     }
 
     pub(super) fn restore(&self) -> Result<Restored, StoreError> {
@@ -111,11 +95,7 @@ impl Sqlite {
     /// Bytes of the file and its log; 0 if they can't be looked at.
     pub(super) fn bytes(&self) -> u64 {
         let files = [self.path.clone(), open::with_suffix(&self.path, "-wal")];
-        files
-            .iter()
-            .filter_map(|file| file.metadata().ok())
-            .map(|file| file.len())
-            .sum()
+        files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
     }
 
     /// Runs `work` in one transaction: all of it is on disk when this returns, or none.
@@ -129,11 +109,7 @@ impl Sqlite {
             transaction.commit()?;
             Ok(value)
         });
-        result.map_err(|source| StoreError::Sqlite {
-            path: self.path.clone(),
-            op,
-            source,
-        })
+        result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), op, source })
     }
 
     /// Runs `work` on one snapshot of the store.

@@ -20,10 +20,7 @@ use super::support::traffic::{batching, deliveries, schedule, to_capture_line};
 type Traffic = (Vec<Delivery>, Vec<usize>);
 
 fn config(cases: u32) -> Config {
-    Config {
-        cases,
-        ..Config::default()
-    }
+    Config { cases, ..Config::default() }
 }
 
 fn traffic(made: Vec<Delivery>) -> impl Strategy<Value = Traffic> {
@@ -58,10 +55,7 @@ fn as_modelled(output: &Output) -> Vec<Value> {
 
 /// Checks one run against the model of the same messages.
 fn check(output: &Output, arriving: &[Delivery], made: usize) -> Result<(), TestCaseError> {
-    prop_assert_eq!(
-        json!(as_modelled(output)),
-        json!(model::notifications(arriving))
-    );
+    prop_assert_eq!(json!(as_modelled(output)), json!(model::notifications(arriving)));
     prop_assert_eq!(&output.graph, &model::graph(arriving));
     prop_assert_eq!(&output.traits, &model::traits(arriving));
     let log = model::check_event_log(&output.data("event"), settings().engine.hold, arriving);
@@ -75,18 +69,11 @@ fn check(output: &Output, arriving: &[Delivery], made: usize) -> Result<(), Test
 /// When every event arrived first, and whether it is a thread's STARTED.
 fn first_arrivals(arriving: &[Delivery]) -> BTreeMap<String, (ClockTime, bool)> {
     let mut first = BTreeMap::new();
-    for Delivery {
-        received_at, body, ..
-    } in arriving
-    {
-        let threaded = body["eventThreadId"]
-            .as_str()
-            .is_some_and(|id| !id.is_empty());
+    for Delivery { received_at, body, .. } in arriving {
+        let threaded = body["eventThreadId"].as_str().is_some_and(|id| !id.is_empty());
         let started = threaded && body["eventThreadState"] == "STARTED";
         let at = ClockTime::from_utc(*received_at);
-        first
-            .entry(dedupe_key("sdm", body))
-            .or_insert((at, started));
+        first.entry(dedupe_key("sdm", body)).or_insert((at, started));
     }
     first
 }
@@ -104,14 +91,8 @@ fn releases(messages: Vec<Incoming>, arriving: &[Delivery]) -> (Vec<Release>, Ou
     let mut run = Run::open(memory());
     let mut steps = Vec::new();
     let mut note = |at, brought, records: Vec<Value>| {
-        let events = records
-            .into_iter()
-            .filter(|record| record["type"] == "hearthd.event");
-        steps.push(Release {
-            at,
-            brought,
-            events: events.collect(),
-        });
+        let events = records.into_iter().filter(|record| record["type"] == "hearthd.event");
+        steps.push(Release { at, brought, events: events.collect() });
     };
     for (message, delivery) in messages.into_iter().zip(arriving) {
         let at = ClockTime::from_utc(delivery.received_at);
@@ -144,15 +125,9 @@ fn check_release(
             continue;
         }
         let lane = &event["data"]["orderingKey"];
-        let mut carriers = step.events[index..]
-            .iter()
-            .filter(|later| later["data"]["orderingKey"] == *lane);
-        prop_assert!(
-            carriers.any(is_due),
-            "released at {:?} without cause: {}",
-            step.at,
-            event
-        );
+        let mut carriers =
+            step.events[index..].iter().filter(|later| later["data"]["orderingKey"] == *lane);
+        prop_assert!(carriers.any(is_due), "released at {:?} without cause: {}", step.at, event);
         let (at, _) = first[key];
         prop_assert!(step.at <= at.after(hold), "kept beyond its hold: {}", event);
     }
@@ -160,7 +135,7 @@ fn check_release(
 }
 
 proptest! {
-    #![proptest_config(config(192))]
+    #![proptest_config(config(75))]
 
     #[test]
     fn any_order_repetition_and_batching_ends_as_the_model_says(
@@ -206,7 +181,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(config(48))]
+    #![proptest_config(config(20))]
 
     #[test]
     fn both_stores_keep_the_same_bytes((arriving, sizes) in one_schedule()) {

@@ -14,4 +14,8 @@ mod scenarios;
 #[cfg(test)]
 mod sdm_bodies;
 #[cfg(test)]
+mod service;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
+mod store_files;

@@ -1,1 +1,290 @@
-//! To come.
+//! One suite for every store: what it keeps, what it gives back, what it forgets.
+
+use std::time::Duration;
+
+use hearthd::engine::change::Changes;
+use hearthd::engine::{Arrival, Engine, Lookup, Restored};
+use hearthd::event::ClockTime;
+use hearthd::pipeline::Pipeline;
+use hearthd::sources::capture;
+use hearthd::store::{Lost, Retention, Sqlite, Store, StoreError};
+
+use super::support::command::fixture;
+use super::support::replay::{Disk, memory, settings};
+
+/// Keeps all of it.
+const FOREVER: Retention = Retention {
+    horizon: Duration::from_secs(1 << 32),
+    journal_age: Duration::from_secs(1 << 32),
+    journal_bytes: u64::MAX,
+};
+
+/// Runs a test over each kind of store.
+fn on_each(test: impl Fn(&mut Store)) {
+    test(&mut memory());
+    test(&mut Disk::new().store());
+}
+
+/// What the engine makes of a scenario, and the rows that its messages need.
+struct Made {
+    changes: Vec<Changes>,
+    lookup: Lookup,
+    end: ClockTime,
+}
+
+fn make(scenario: &str) -> Made {
+    let file = fixture(&format!("scenarios/{scenario}.jsonl"));
+    let mut store = memory();
+    let mut engine = fresh_engine();
+    let (mut arrivals, mut changes) = (Vec::new(), Vec::new());
+    let mut end = ClockTime::default();
+    for message in capture::open(&file).unwrap() {
+        let (raw, decoded) = Pipeline::decode(&settings().decode, message.unwrap());
+        end = end.max(ClockTime::from_utc(raw.received_at.0.at()));
+        let batch = vec![Arrival { at: end, raw, decoded }];
+        arrivals.extend(batch.iter().cloned());
+        let loaded = store.load(&engine.lookup(&batch, end)).unwrap();
+        let of_step = engine.step(batch, end, loaded);
+        store.commit(&of_step).unwrap();
+        changes.push(of_step);
+    }
+    let lookup = fresh_engine().lookup(&arrivals, end);
+    Made { changes, lookup, end }
+}
+
+fn fresh_engine() -> Engine {
+    Engine::restore(settings().engine, Restored::default(), ClockTime::default())
+}
+
+/// Commits every step; returns the number of the first record.
+fn commit(store: &mut Store, made: &Made) -> u64 {
+    let first: Vec<u64> =
+        made.changes.iter().map(|changes| store.commit(changes).unwrap()).collect();
+    first[0]
+}
+
+/// All that a store gives back, as text; rows that have no order of their own are sorted.
+fn all_of(store: &Store, lookup: &Lookup) -> String {
+    let mut restored = store.restore().unwrap();
+    restored.nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
+    restored.traits.sort_by(|(a, _), (b, _)| a.cmp(b));
+    restored.deadlines.sort();
+    let loaded = store.load(lookup).unwrap();
+    format!("{restored:#?}\n{loaded:#?}\n{:#?}", store.notifications().unwrap())
+}
+
+fn lines(store: &Store) -> Vec<String> {
+    store.journal(0, usize::MAX).unwrap().into_iter().map(|row| row.line).collect()
+}
+
+#[test]
+fn every_store_gives_back_the_same() {
+    for scenario in
+        ["shared_session", "late_events", "structure_deleted_and_back", "clip_before_motion"]
+    {
+        let made = make(scenario);
+        let (mut in_memory, disk) = (memory(), Disk::new());
+        let mut on_disk = disk.store();
+        for changes in &made.changes {
+            assert_eq!(in_memory.commit(changes).unwrap(), on_disk.commit(changes).unwrap());
+        }
+        let expected = all_of(&in_memory, &made.lookup);
+        assert_eq!(all_of(&on_disk, &made.lookup), expected, "{scenario}");
+        assert_eq!(lines(&on_disk), lines(&in_memory));
+        drop(on_disk);
+        assert_eq!(all_of(&disk.store(), &made.lookup), expected, "{scenario}, opened again");
+    }
+}
+
+#[test]
+fn what_a_step_needs_is_found() {
+    let made = make("shared_session");
+    on_each(|store| {
+        commit(store, &made);
+        let loaded = store.load(&made.lookup).unwrap();
+        assert_eq!(loaded.payloads.len(), 5);
+        assert_eq!(loaded.notifications.len(), 2);
+        assert_eq!(loaded.ordering_keys.len(), 3, "two threads and the device");
+        let shared = loaded.sessions.values().find(|session| session.members.len() == 2).unwrap();
+        assert_eq!(shared.clips.len(), 1);
+        assert_eq!(store.load(&Lookup::default()).unwrap().notifications.len(), 0);
+    });
+}
+
+#[test]
+fn the_journal_is_numbered_from_one_without_a_gap() {
+    let made = make("s1_doorbell_with_clip");
+    on_each(|store| {
+        assert_eq!(commit(store, &made), 1);
+        let rows = store.journal(0, usize::MAX).unwrap();
+        let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
+        assert_eq!(sequences, (1..=rows.len() as u64).collect::<Vec<_>>());
+        for row in &rows {
+            assert!(row.line.contains(&format!("\"sequence\":\"{:020}\"", row.sequence)));
+            assert!(row.line.contains(&format!("\"hearthd.{}\"", row.kind.as_str())));
+        }
+        let page = store.journal(2, 3).unwrap();
+        assert_eq!(page.iter().map(|row| row.sequence).collect::<Vec<_>>(), [3, 4, 5]);
+    });
+}
+
+#[test]
+fn numbers_go_on_after_the_journal_was_forgotten() {
+    let (first, second) = (make("s1_doorbell_with_clip"), make("s4_legacy_camera_no_threads"));
+    on_each(|store| {
+        commit(store, &first);
+        let last = lines(store).len() as u64;
+        let nothing = Retention { journal_bytes: 0, ..FOREVER };
+        store.trim(first.end, &nothing).unwrap();
+        assert!(lines(store).is_empty());
+        assert_eq!(store.commit(&second.changes[0]).unwrap(), last + 1);
+        assert_eq!(store.journal(last, 1).unwrap()[0].sequence, last + 1);
+    });
+}
+
+#[test]
+fn the_journal_keeps_the_newest_records_within_its_size() {
+    let made = make("s4_legacy_camera_no_threads");
+    on_each(|store| {
+        commit(store, &made);
+        let all = lines(store);
+        let kept = &all[all.len() - 2..];
+        let journal_bytes = kept.iter().map(|line| line.len() as u64).sum();
+        store.trim(made.end, &Retention { journal_bytes, ..FOREVER }).unwrap();
+        assert_eq!(lines(store), kept);
+        store.trim(made.end, &Retention { journal_bytes: journal_bytes - 1, ..FOREVER }).unwrap();
+        assert_eq!(lines(store), kept[1..]);
+    });
+}
+
+#[test]
+fn the_journal_keeps_records_for_its_age() {
+    let made = make("s1_doorbell_with_clip");
+    let age = Duration::from_secs(3600);
+    let retention = Retention { journal_age: age, ..FOREVER };
+    on_each(|store| {
+        commit(store, &made);
+        let all = lines(store);
+        let of_first = made.changes[0].records.len();
+        let expired = made.changes[0].at.after(age);
+        store.trim(expired.before(Duration::from_nanos(1)), &retention).unwrap();
+        assert_eq!(lines(store), all);
+        store.trim(expired, &retention).unwrap();
+        assert_eq!(lines(store), all[of_first..]);
+    });
+}
+
+#[test]
+fn what_is_past_the_horizon_is_forgotten_and_nothing_before() {
+    let made = make("clip_before_motion");
+    let horizon = Duration::from_secs(24 * 3600);
+    let retention = Retention { horizon, ..FOREVER };
+    on_each(|store| {
+        commit(store, &made);
+        let before = all_of(store, &made.lookup);
+        let first = made.changes[0].at;
+        store.trim(first.after(horizon).before(Duration::from_nanos(1)), &retention).unwrap();
+        assert_eq!(all_of(store, &made.lookup), before);
+
+        store.trim(made.end.after(horizon), &retention).unwrap();
+        let loaded = store.load(&made.lookup).unwrap();
+        assert!(loaded.payloads.is_empty());
+        assert!(loaded.ordering_keys.is_empty());
+        let clips = loaded.sessions.values().map(|session| session.clips.len());
+        assert_eq!(clips.sum::<usize>(), 0);
+        // An open notification has a timer to run, and stays until it has.
+        let restored = store.restore().unwrap();
+        assert!(!restored.deadlines.is_empty() && !restored.held.is_empty());
+        let open: Vec<_> = restored.deadlines.iter().map(|(id, _)| *id).collect();
+        let kept: Vec<_> = store.notifications().unwrap().into_iter().map(|(id, _)| id).collect();
+        assert_eq!(kept.len(), open.len());
+        assert!(kept.iter().all(|id| open.contains(id)));
+        assert!(!restored.nodes.is_empty());
+    });
+}
+
+#[test]
+fn closed_notifications_are_forgotten_with_their_sessions() {
+    let made = make("shared_session");
+    on_each(|store| {
+        commit(store, &made);
+        assert_eq!(store.notifications().unwrap().len(), 2);
+        let horizon = Duration::from_secs(3600);
+        store.trim(made.end.after(horizon), &Retention { horizon, ..FOREVER }).unwrap();
+        assert!(store.notifications().unwrap().is_empty());
+        let loaded = store.load(&made.lookup).unwrap();
+        assert!(loaded.sessions.values().all(|session| session.members.is_empty()));
+    });
+}
+
+#[test]
+fn a_cursor_never_goes_back() {
+    on_each(|store| {
+        assert_eq!(store.cursor("bell").unwrap(), 0);
+        for (settled, cursor) in [(3, 3), (7, 7), (5, 7), (8, 8)] {
+            store.set_cursor("bell", settled).unwrap();
+            assert_eq!(store.cursor("bell").unwrap(), cursor);
+        }
+        assert_eq!(store.cursor("lamp").unwrap(), 0);
+    });
+}
+
+#[test]
+fn quarantine_keeps_the_bytes_and_shows_the_newest() {
+    let made = make("odd_13_not_utf8_line");
+    let made_bad = make("odd_02_neither_or_both_updates");
+    on_each(|store| {
+        commit(store, &made);
+        commit(store, &made_bad);
+        let rows = store.quarantine(usize::MAX).unwrap();
+        assert_eq!(rows.len(), 4);
+        assert!(rows.is_sorted_by_key(|row| row.id));
+        let quarantined: Vec<_> = [&made, &made_bad]
+            .iter()
+            .flat_map(|made| made.changes.iter().flat_map(|changes| &changes.quarantined))
+            .collect();
+        for (row, message) in rows.iter().zip(quarantined) {
+            assert_eq!(row.raw, message.raw.body);
+            assert_eq!(row.place, message.raw.place);
+            assert_eq!(row.reason, message.reject.reason.as_str());
+            assert_eq!(row.received_at, message.raw.received_at.0.as_str());
+        }
+        assert_eq!(store.quarantine(2).unwrap(), rows[2..]);
+        store.trim(made_bad.end, &FOREVER).unwrap();
+        assert_eq!(store.quarantine(usize::MAX).unwrap(), rows);
+    });
+}
+
+#[test]
+fn a_sink_that_is_overtaken_loses_a_range_and_is_told() {
+    let disk = Disk::new();
+    let mut store = disk.store();
+    commit(&mut store, &make("s1_doorbell_with_clip"));
+    let last = lines(&store).len() as u64;
+    store.set_cursor("bell", 2).unwrap();
+    store.set_cursor("lamp", last).unwrap();
+    let nothing = Retention { journal_bytes: 0, ..FOREVER };
+    let trimmed = store.trim(ClockTime::default(), &nothing).unwrap();
+    assert_eq!(trimmed.lost, [Lost { sink: "bell".to_owned(), first: 3, last }]);
+    assert_eq!(store.cursor("bell").unwrap(), last);
+}
+
+#[test]
+fn readers_look_on_beside_the_one_writer() {
+    let (disk, made) = (Disk::new(), make("s1_doorbell_with_clip"));
+    let mut writer = disk.store();
+    let reader = Store::Sqlite(Box::new(Sqlite::open_read_only(&disk.path()).unwrap()));
+    assert!(lines(&reader).is_empty());
+    commit(&mut writer, &made);
+    assert_eq!(lines(&reader), lines(&writer));
+    assert_eq!(all_of(&reader, &made.lookup), all_of(&writer, &made.lookup));
+
+    let second = Sqlite::open(&disk.path()).unwrap_err();
+    assert!(matches!(second, StoreError::Locked { .. }), "{second}");
+    drop(writer);
+    let mut writer = disk.store();
+    assert_eq!(
+        writer.commit(&made.changes[0]).unwrap(),
+        lines(&reader).len() as u64 - made.changes[0].records.len() as u64 + 1
+    );
+}

@@ -52,10 +52,8 @@ impl<'a> Output<'a> {
     ) -> anyhow::Result<Self> {
         let mut last = None;
         if args.r#final.is_some() {
-            let visible = store
-                .notifications()?
-                .into_iter()
-                .filter(|(_, state)| state.revision > 0);
+            let visible =
+                store.notifications()?.into_iter().filter(|(_, state)| state.revision > 0);
             let data = |(id, state)| (format!("{id}"), record::notification_data(id, &state));
             last = Some(visible.map(data).collect());
         }
@@ -97,9 +95,7 @@ impl<'a> Output<'a> {
 
     /// Writes the files that were asked for and the summary; returns how many were quarantined.
     pub(super) fn finish(mut self, args: &Args, pipeline: &Pipeline) -> anyhow::Result<u64> {
-        self.stdout
-            .flush()
-            .context("failed to write to standard output")?;
+        self.stdout.flush().context("failed to write to standard output")?;
         let resources = || pipeline.engine().into_iter().flat_map(Engine::resources);
         self.summary.resources = resources().count() as u64;
         self.summary.pending = pipeline.engine().map_or(0, Engine::pending) as u64;
@@ -120,14 +116,7 @@ impl<'a> Output<'a> {
 
 impl Summary {
     fn print(&self) -> anyhow::Result<()> {
-        let Self {
-            received,
-            emitted,
-            duplicates,
-            quarantined,
-            late,
-            ..
-        } = self;
+        let Self { received, emitted, duplicates, quarantined, late, .. } = self;
         let mut stderr = std::io::stderr().lock();
         writeln!(
             stderr,

@@ -11,7 +11,7 @@ use google_cloud_auth::credentials::service_account::{self, AccessSpecifier};
 use google_cloud_auth::credentials::{self, Credentials, anonymous};
 use serde_json::Value;
 
-use super::SourceError;
+use super::error::{SourceError, error_chain};
 use crate::config::{Endpoint, Pubsub, Secret};
 
 /// All that hearthd asks for: to use Pub/Sub.
@@ -64,39 +64,34 @@ pub(super) async fn credentials(settings: &Pubsub) -> Result<Credentials, Source
         (Endpoint::Google, None) => (Origin::ApplicationDefault, application_default()?),
     };
     // A key is only parsed when it is first used, so use it: a bad one is to be found at the start.
-    match tokio::time::timeout(TOKEN_LIMIT, credentials.headers(Default::default())).await {
+    let headers = tokio::time::timeout(TOKEN_LIMIT, credentials.headers(Default::default())).await;
+    match headers {
         Ok(Ok(_)) => Ok(credentials),
-        Ok(Err(error)) if error.is_transient() => Err(SourceError::Token {
-            origin,
-            source: Box::new(error),
-        }),
-        Ok(Err(error)) => Err(SourceError::Credentials {
-            origin,
-            source: Box::new(error),
-        }),
-        Err(elapsed) => Err(SourceError::Token {
-            origin,
-            source: Box::new(elapsed),
-        }),
+        Ok(Err(error)) if error.is_transient() => {
+            Err(SourceError::Token { origin, source: error_chain(&error).into() })
+        }
+        Ok(Err(error)) => {
+            Err(SourceError::Credentials { origin, source: error_chain(&error).into() })
+        }
+        Err(_) => {
+            let source = format!("no answer within {TOKEN_LIMIT:?}").into();
+            Err(SourceError::Token { origin, source })
+        }
     }
 }
 
 fn from_key(path: &Path) -> Result<Credentials, SourceError> {
     let text = fs::read_to_string(path)
         .map(Secret::new)
-        .map_err(|source| SourceError::KeyFile {
-            path: path.to_owned(),
-            source,
-        })?;
-    service_account(&text).map_err(|source| SourceError::Credentials {
-        origin: Origin::KeyFile(path.into()),
-        source,
-    })
+        .map_err(|source| SourceError::KeyFile { path: path.to_owned(), source })?;
+    service_account(&text)
+        .map_err(|source| SourceError::Credentials { origin: Origin::KeyFile(path.into()), source })
 }
 
 /// The credentials of a key. Its errors name fields and types, never values.
 fn service_account(text: &Secret) -> Result<Credentials, Box<dyn std::error::Error + Send + Sync>> {
-    let key: Value = serde_json::from_str(text.expose())?;
+    let key: Value =
+        serde_json::from_str(text.expose()).map_err(|error| format!("it is not JSON: {error}"))?;
     match key.get("type").and_then(Value::as_str) {
         Some(KEY_TYPE) => {}
         Some(other) => return Err(format!("its type is {other:?}, not {KEY_TYPE:?}").into()),
@@ -104,16 +99,15 @@ fn service_account(text: &Secret) -> Result<Credentials, Box<dyn std::error::Err
     }
     let credentials = service_account::Builder::new(key)
         .with_access_specifier(AccessSpecifier::from_scopes([SCOPE]))
-        .build()?;
-    Ok(credentials)
+        .build();
+    credentials.map_err(|error| error_chain(&error).into())
 }
 
 fn application_default() -> Result<Credentials, SourceError> {
-    credentials::Builder::default()
-        .with_scopes([SCOPE])
-        .build()
-        .map_err(|error| SourceError::Credentials {
+    credentials::Builder::default().with_scopes([SCOPE]).build().map_err(|error| {
+        SourceError::Credentials {
             origin: Origin::ApplicationDefault,
-            source: Box::new(error),
-        })
+            source: error_chain(&error).into(),
+        }
+    })
 }

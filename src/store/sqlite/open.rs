@@ -32,29 +32,18 @@ const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
 /// crash; the empty file stays.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let lock = with_suffix(path, ".lock");
-    let failed = |source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let file = private(OpenOptions::new().create(true))
-        .open(&lock)
-        .map_err(failed)?;
+    let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    let file = private(OpenOptions::new().create(true)).open(&lock).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: path.to_owned(),
-            lock,
-        }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned(), lock }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
 /// True if there is a store; an error for what can't be one.
 pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
-    let foreign = |why: &str| StoreError::Foreign {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    };
+    let foreign = |why: &str| StoreError::Foreign { path: path.to_owned(), why: why.to_owned() };
     match path.metadata() {
         Ok(found) if !found.is_file() => Err(foreign("not a file")),
         // A store is made whole and then renamed, so it is never empty.
@@ -63,29 +52,19 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let log = with_suffix(path, "-wal");
             if log.exists() {
-                return Err(foreign(
-                    "missing, but its log is there: restore it from a backup",
-                ));
+                return Err(foreign("missing, but its log is there: restore it from a backup"));
             }
             Ok(false)
         }
-        Err(source) => Err(StoreError::Open {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) => Err(StoreError::Open { path: path.to_owned(), source }),
     }
 }
 
 /// Makes a new store: under another name first, so that a crash leaves no half of one.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let draft = with_suffix(path, ".new");
-    let failed = |source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    private(OpenOptions::new().create(true).truncate(true))
-        .open(&draft)
-        .map_err(failed)?;
+    let failed = |source| StoreError::Open { path: path.to_owned(), source };
+    private(OpenOptions::new().create(true).truncate(true)).open(&draft).map_err(failed)?;
     let schema = format!(
         "PRAGMA journal_mode = WAL; BEGIN; {} PRAGMA application_id = {APPLICATION_ID}; \
          PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;",
@@ -98,12 +77,8 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     });
     connection.map_err(|source| sqlite_error(path, source))?;
     std::fs::rename(&draft, path).map_err(failed)?;
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))
-        .and_then(|f| f.sync_all())
-        .map_err(failed)
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(failed)
 }
 
 /// Opens a file that is there, and checks that it is a store of a schema that this hearthd knows.
@@ -119,18 +94,11 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
     let version: i64 = number("user_version").map_err(failed)?;
     if application != APPLICATION_ID || version < 1 {
         let why = format!("an SQLite file of another program, application id {application}");
-        return Err(StoreError::Foreign {
-            path: path.to_owned(),
-            why,
-        });
+        return Err(StoreError::Foreign { path: path.to_owned(), why });
     }
     if version > SCHEMA_VERSION {
         let known = SCHEMA_VERSION;
-        return Err(StoreError::Newer {
-            path: path.to_owned(),
-            found: version,
-            known,
-        });
+        return Err(StoreError::Newer { path: path.to_owned(), found: version, known });
     }
     Ok(connection)
 }
@@ -150,14 +118,9 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 fn sqlite_error(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => StoreError::Foreign {
-            path,
-            why: "not an SQLite file, or damaged".to_owned(),
-        },
-        _ => StoreError::Sqlite {
-            path,
-            op: Operation::Open,
-            source,
-        },
+        Some(rusqlite::ErrorCode::NotADatabase) => {
+            StoreError::Foreign { path, why: "not an SQLite file, or damaged".to_owned() }
+        }
+        _ => StoreError::Sqlite { path, op: Operation::Open, source },
     }
 }

@@ -18,12 +18,7 @@ pub(super) fn restored(connection: &Connection) -> Result<Restored> {
     let deadlines = "SELECT id, deadline FROM notifications WHERE deadline IS NOT NULL";
     Ok(Restored {
         clock: ClockTime(meta(connection, "clock")?),
-        held: rows(
-            connection,
-            "SELECT row FROM held ORDER BY arrival",
-            [],
-            |row| json(row, 0),
-        )?,
+        held: rows(connection, "SELECT row FROM held ORDER BY arrival", [], |row| json(row, 0))?,
         deadlines: rows(connection, deadlines, [], |row| {
             Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
         })?,
@@ -44,27 +39,16 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
         connection.prepare_cached("SELECT sort_key, at FROM released WHERE ordering_key = ?1")?;
     for key in &lookup.ordering_keys {
         let row = released.query_row([key], |row| Ok((json(row, 0)?, ClockTime(row.get(1)?))));
-        loaded
-            .ordering_keys
-            .extend(row.optional()?.map(|row| (key.clone(), row)));
+        loaded.ordering_keys.extend(row.optional()?.map(|row| (key.clone(), row)));
     }
     let mut notifications = lookup.notifications.clone();
     for key in &lookup.session_members {
         let members = members(connection, *key)?;
         notifications.extend(&members);
-        loaded.sessions.insert(
-            *key,
-            Session {
-                members,
-                clips: clips(connection, *key)?,
-            },
-        );
+        loaded.sessions.insert(*key, Session { members, clips: clips(connection, *key)? });
     }
     for key in lookup.session_clips.difference(&lookup.session_members) {
-        let session = Session {
-            clips: clips(connection, *key)?,
-            ..Session::default()
-        };
+        let session = Session { clips: clips(connection, *key)?, ..Session::default() };
         loaded.sessions.insert(*key, session);
     }
     let mut state = connection.prepare_cached("SELECT state FROM notifications WHERE id = ?1")?;
@@ -77,18 +61,14 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
 
 fn members(connection: &Connection, session: SessionKey) -> Result<BTreeSet<NotificationId>> {
     let sql = "SELECT notification FROM members WHERE session = ?1";
-    let members = rows(connection, sql, [session.0], |row| {
-        row.get(0).map(NotificationId)
-    })?;
+    let members = rows(connection, sql, [session.0], |row| row.get(0).map(NotificationId))?;
     Ok(members.into_iter().collect())
 }
 
 fn clips(connection: &Connection, session: SessionKey) -> Result<BTreeMap<String, ClockTime>> {
     let sql = "SELECT url, at FROM clips WHERE session = ?1";
     let clip = |row: &Row<'_>| Ok((row.get(0)?, ClockTime(row.get(1)?)));
-    Ok(rows(connection, sql, [session.0], clip)?
-        .into_iter()
-        .collect())
+    Ok(rows(connection, sql, [session.0], clip)?.into_iter().collect())
 }
 
 /// Every notification, sorted by id.
@@ -96,9 +76,7 @@ pub(super) fn notifications(
     connection: &Connection,
 ) -> Result<Vec<(NotificationId, Notification)>> {
     let sql = "SELECT id, state FROM notifications ORDER BY id";
-    rows(connection, sql, [], |row| {
-        Ok((NotificationId(row.get(0)?), json(row, 1)?))
-    })
+    rows(connection, sql, [], |row| Ok((NotificationId(row.get(0)?), json(row, 1)?)))
 }
 
 /// The records after a number, in order.
@@ -109,20 +87,15 @@ pub(super) fn journal(
 ) -> Result<Vec<JournalRow>> {
     let sql = "SELECT sequence, kind, line FROM journal WHERE sequence > ?1 \
                ORDER BY sequence LIMIT ?2";
-    rows(
-        connection,
-        sql,
-        params![integer(after), integer(limit as u64)],
-        |row| {
-            let kind: String = row.get(1)?;
-            let unknown = || rusqlite::Error::InvalidColumnType(1, kind.clone(), Type::Text);
-            Ok(JournalRow {
-                sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-                kind: RecordKind::parse(&kind).ok_or_else(unknown)?,
-                line: row.get(2)?,
-            })
-        },
-    )
+    rows(connection, sql, params![integer(after), integer(limit as u64)], |row| {
+        let kind: String = row.get(1)?;
+        let unknown = || rusqlite::Error::InvalidColumnType(1, kind.clone(), Type::Text);
+        Ok(JournalRow {
+            sequence: row.get::<_, i64>(0)?.unsigned_abs(),
+            kind: RecordKind::parse(&kind).ok_or_else(unknown)?,
+            line: row.get(2)?,
+        })
+    })
 }
 
 /// The newest messages in quarantine, oldest first.
@@ -163,10 +136,7 @@ fn rows<T>(
     params: impl Params,
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    connection
-        .prepare_cached(sql)?
-        .query_map(params, read)?
-        .collect()
+    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
 }
 
 fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {

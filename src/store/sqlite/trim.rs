@@ -28,9 +28,7 @@ pub(super) fn all(
     let limit = integer(TRIM_ROWS as u64);
     let mut trimmed = Trimmed::default();
     for sql in statements {
-        let removed = connection
-            .prepare_cached(sql)?
-            .execute(params![horizon, limit])?;
+        let removed = connection.prepare_cached(sql)?.execute(params![horizon, limit])?;
         trimmed.more |= removed >= TRIM_ROWS;
     }
     journal(connection, now, retention, &mut trimmed)?;
@@ -63,9 +61,7 @@ fn journal(
     let Some(last) = last else { return Ok(()) };
     trimmed.more |= count >= TRIM_ROWS;
     trimmed.lost = overtake_sinks(connection, last, now)?;
-    connection
-        .prepare_cached("DELETE FROM journal WHERE sequence <= ?1")?
-        .execute([last])?;
+    connection.prepare_cached("DELETE FROM journal WHERE sequence <= ?1")?.execute([last])?;
     set_meta(connection, "journal_bytes", bytes)
 }
 
@@ -73,9 +69,8 @@ fn journal(
 fn overtake_sinks(connection: &Connection, last: i64, now: ClockTime) -> Result<Vec<Lost>> {
     let mut behind =
         connection.prepare_cached("SELECT sink, sequence FROM cursors WHERE sequence < ?1")?;
-    let sinks: Vec<(String, i64)> = behind
-        .query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<Result<_>>()?;
+    let sinks: Vec<(String, i64)> =
+        behind.query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
     let mut lost = Vec::new();
     for (sink, cursor) in sinks {
         let mut letter = connection.prepare_cached(
@@ -84,11 +79,7 @@ fn overtake_sinks(connection: &Connection, last: i64, now: ClockTime) -> Result<
         )?;
         letter.execute(params![now.0, sink, cursor + 1, last])?;
         super::write::cursor(connection, &sink, last.unsigned_abs())?;
-        lost.push(Lost {
-            sink,
-            first: (cursor + 1).unsigned_abs(),
-            last: last.unsigned_abs(),
-        });
+        lost.push(Lost { sink, first: (cursor + 1).unsigned_abs(), last: last.unsigned_abs() });
     }
     Ok(lost)
 }

@@ -115,13 +115,7 @@ fn journal(connection: &Connection, records: &[Record], at: ClockTime) -> Result
         last += 1;
         let line = record.to_line(last.unsigned_abs());
         bytes += integer(line.len() as u64);
-        statement.execute(params![
-            last,
-            record.kind.as_str(),
-            record.subject,
-            at.0,
-            line
-        ])?;
+        statement.execute(params![last, record.kind.as_str(), record.subject, at.0, line])?;
     }
     if !records.is_empty() {
         set_meta(connection, "last_sequence", last)?;
@@ -136,9 +130,7 @@ pub(super) fn cursor(connection: &Connection, sink: &str, sequence: u64) -> Resu
         "INSERT INTO cursors (sink, sequence) VALUES (?1, ?2) ON CONFLICT (sink) DO UPDATE \
          SET sequence = max(sequence, excluded.sequence)",
     )?;
-    statement
-        .execute(params![sink, integer(sequence)])
-        .map(drop)
+    statement.execute(params![sink, integer(sequence)]).map(drop)
 }
 
 pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> Result<()> {

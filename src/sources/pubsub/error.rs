@@ -1,0 +1,87 @@
+//! Why there is no client for Pub/Sub, each with what to do about it.
+
+use std::path::PathBuf;
+
+use super::auth::Origin;
+use super::status::AuthStage;
+
+/// Why the source can't start, or can't open its stream again.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The credentials file can't be read.
+    #[error(
+        "failed to read the credentials file {}; create it, or let the user that hearthd runs as \
+         read it", path.display()
+    )]
+    KeyFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The credentials will not work, however often they are tried.
+    #[error("failed to use {origin}; {}", origin.advice())]
+    Credentials {
+        /// Where they come from.
+        origin: Origin,
+        /// What is wrong with them.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// There is no token now; there may be one later.
+    #[error(
+        "failed to get a token with {origin}; check that its token server can be reached, or {}",
+        origin.advice()
+    )]
+    Token {
+        /// Where the credentials come from.
+        origin: Origin,
+        /// What went wrong.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The client can't be built.
+    #[error(
+        "failed to build the client for {endpoint}; check its address, and that the system's CA \
+         certificates are installed"
+    )]
+    Client {
+        /// Where Pub/Sub was looked for.
+        endpoint: String,
+        /// What the client library says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl SourceError {
+    /// True if only a change of the settings, or of the files that they name, will help.
+    pub fn is_configuration(&self) -> bool {
+        match self {
+            Self::KeyFile { .. } | Self::Credentials { .. } => true,
+            Self::Token { .. } | Self::Client { .. } => false,
+        }
+    }
+
+    /// Where the credentials failed, if they are to blame.
+    pub(super) fn auth_stage(&self) -> Option<AuthStage> {
+        match self {
+            Self::KeyFile { .. } | Self::Credentials { .. } => Some(AuthStage::Credentials),
+            Self::Token { .. } => Some(AuthStage::Token),
+            Self::Client { .. } => None,
+        }
+    }
+}
+
+/// An error with its causes, in one line, each part once.
+pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = error.to_string();
+        // The client library's errors print their cause themselves.
+        if !text.contains(&part) {
+            text.push_str(": ");
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,157 @@
+//! The real binary as a service: started, scraped and stopped as an operator would.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::command::hearthd;
+use super::emulator::{Emulator, free_port, wait_until};
+use super::http;
+
+/// Longest time from SIGTERM to the exit (issue: 10 s).
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest time from the start to the first scrape: a debug build on a busy machine.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// The folder of a service: settings, store and what it printed.
+pub(crate) struct Home {
+    folder: TempDir,
+    http_port: u16,
+    emulator: String,
+}
+
+/// A running service; killed when dropped.
+pub(crate) struct Service {
+    child: Child,
+    http_port: u16,
+    log: PathBuf,
+}
+
+impl Home {
+    /// Settings for a subscription on that emulator, with timers short enough for a test.
+    pub(crate) fn new(emulator: &Emulator, subscription: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Self { folder, http_port: free_port(), emulator: emulator.host() };
+        let settings = format!(
+            "[pubsub]\nsubscription = \"{subscription}\"\nmax_lease_extension = \"10s\"\n\
+             [store]\npath = \"{}\"\n\
+             [notifications]\nthread_timeout = \"2s\"\nsession_quiet = \"2s\"\n\
+             [http]\nlisten = \"127.0.0.1:{}\"\n\
+             [[sinks]]\nkind = \"stdout\"\nname = \"out\"\n\
+             records = [\"notification\", \"event\", \"relation\"]\n",
+            home.store().display(),
+            home.http_port
+        );
+        fs::write(home.path("hearthd.toml"), settings).unwrap();
+        home
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("hearthd.db")
+    }
+
+    /// Starts the service; `run` names the files that its output goes to.
+    pub(crate) fn start(&self, run: &str) -> Service {
+        let log = self.path(&format!("{run}.log"));
+        let child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
+            .args(["run", "--config"])
+            .arg(self.path("hearthd.toml"))
+            .env("PUBSUB_EMULATOR_HOST", &self.emulator)
+            .stdin(Stdio::null())
+            .stdout(File::create(self.path(&format!("{run}.out"))).unwrap())
+            .stderr(File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let service = Service { child, http_port: self.http_port, log };
+        let up = wait_until(START_LIMIT, || service.get("/readyz").is_some());
+        assert!(up, "the service did not start:\n{}", service.log());
+        service
+    }
+
+    /// The lines that runs printed, in order.
+    pub(crate) fn records(&self, runs: &[&str]) -> Vec<Value> {
+        let mut records = Vec::new();
+        for run in runs {
+            let text = fs::read_to_string(self.path(&format!("{run}.out"))).unwrap();
+            // A running service may be in the middle of its last line.
+            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            records.extend(whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+        }
+        records
+    }
+
+    /// What a reading command says of the store, as JSON.
+    pub(crate) fn read(&self, command: &str) -> Value {
+        let store = self.store();
+        let done = hearthd(&[command, "--format", "json", "--store", store.to_str().unwrap()]);
+        serde_json::from_str(&done.ok().stdout).unwrap()
+    }
+}
+
+impl Service {
+    /// The body of a good answer; `None` while there is none.
+    pub(crate) fn get(&self, path: &str) -> Option<String> {
+        let (status, body) = http::request(self.http_port, "GET", path, "").ok()?;
+        (status == 200).then_some(body)
+    }
+
+    /// The sum of a metric's series.
+    pub(crate) fn metric(&self, name: &str) -> u64 {
+        let scrape = self.get("/metrics").unwrap();
+        sum(&scrape, name).unwrap_or_else(|| panic!("no metric is called {name}"))
+    }
+
+    /// Waits for a condition on the metrics.
+    pub(crate) fn wait_for(&self, limit: Duration, condition: impl Fn(&Self) -> bool) {
+        let met = wait_until(limit, || condition(self));
+        assert!(met, "not within {limit:?}:\n{}", self.get("/metrics").unwrap_or_default());
+    }
+
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Asks it to stop, as systemd and Kubernetes do, and waits for its end.
+    pub(crate) fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let mut status = None;
+        wait_until(EXIT_LIMIT, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        let status = status.unwrap_or_else(|| panic!("no exit in {EXIT_LIMIT:?}:\n{}", self.log()));
+        assert!(status.success(), "{status}:\n{}", self.log());
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        // An error means that it has ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// The sum of the series of a metric in an exposition text.
+fn sum(scrape: &str, name: &str) -> Option<u64> {
+    let of_metric = |line: &&str| line.split(['{', ' ']).next() == Some(name);
+    let values = scrape.lines().filter(of_metric).filter_map(|line| line.rsplit(' ').next());
+    let values: Vec<f64> = values.map(|value| value.parse().unwrap()).collect();
+    (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
+}
+
+/// True if `promtool` finds nothing to say about a scrape; `None` if it is not installed.
+pub(crate) fn promtool_is_content(scrape: &Path) -> Option<Output> {
+    let input = File::open(scrape).unwrap();
+    Command::new("promtool").args(["check", "metrics"]).stdin(input).output().ok()
+}
