@@ -3,7 +3,7 @@
 //! Prints a table in Markdown: medians of interleaved runs, and their ratios, which say more than
 //! the times on a machine that does other things too. Asserts nothing about time.
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
-#![expect(missing_docs, reason = "a program, not a library")]
+#![expect(clippy::print_stderr, reason = "and its progress")]
 
 #[path = "replay/rows.rs"]
 mod rows;
@@ -47,12 +47,13 @@ fn main() -> anyhow::Result<()> {
     let rows = Rows::of_replay(&capture)?;
 
     let mut times: [Vec<f64>; 4] = Default::default();
-    for run in 0..RUNS {
-        let store = |name: &str| folder.path().join(format!("{name}-{run}.db"));
+    for _ in 0..RUNS {
         times[0].push(timed(|| parse(&lines))?);
         times[1].push(timed(|| replay(&capture, None))?);
-        times[2].push(rows.write(&store("bare"))?);
-        times[3].push(timed(|| replay(&capture, Some(store("replay"))))?);
+        let stores = tempfile::tempdir_in(folder.path())?;
+        times[2].push(rows.write(&stores.path().join("bare.db"))?);
+        times[3].push(timed(|| replay(&capture, Some(stores.path().join("replay.db"))))?);
+        eprintln!("seconds of (a) to (d): {:.2?}", times.each_ref().map(|runs| runs.last()));
     }
     let [parse, memory, bare, sqlite] = times.map(median);
     let megabytes = lines.len() as f64 / 1e6;

@@ -3,6 +3,7 @@
 //! One task owns the pipeline; everything else sends it messages over bounded channels. This is
 //! the one place that acks, and it does so only after the commit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -164,6 +165,10 @@ struct Service {
     /// The number of the last record.
     committed: watch::Sender<u64>,
     retry: Duration,
+    /// How far sinks have come, and when that is next written: a commit of its own for each page
+    /// would cost as much as the records did.
+    progress: BTreeMap<String, u64>,
+    next_note: ClockTime,
 }
 
 /// What ends the wait for work.
@@ -189,7 +194,9 @@ impl Service {
         health.beat(clock.now());
         health.set_ready();
         let committed = watch::Sender::new(last);
-        Ok(Self { pipeline, clock, metrics, health, committed, retry: RETRY.0 })
+        let (progress, next_note) = (BTreeMap::new(), clock.now().after(TICK));
+        let retry = RETRY.0;
+        Ok(Self { pipeline, clock, metrics, health, committed, retry, progress, next_note })
     }
 
     /// Feeds the pipeline until it is told to stop, or the store fails for good.
@@ -215,8 +222,11 @@ impl Service {
             };
             let result = match wake {
                 Wake::Stop => break Ok(()),
-                Wake::Timer => self.step(Vec::new()),
-                Wake::Progress(progress) => self.note(&progress),
+                Wake::Timer => self.step(Vec::new()).and_then(|()| self.note_if_due()),
+                Wake::Progress(Progress { sink, sequence }) => {
+                    self.progress.insert(sink, sequence);
+                    self.note_if_due()
+                }
                 Wake::Deliveries => {
                     fill(&mut received, &mut batch).await;
                     self.step(std::mem::take(&mut batch))
@@ -305,8 +315,21 @@ impl Service {
         }
     }
 
-    fn note(&mut self, progress: &Progress) -> Result<(), StoreError> {
-        self.pipeline.store_mut().set_cursor(&progress.sink, progress.sequence)
+    fn note_if_due(&mut self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        if now < self.next_note {
+            return Ok(());
+        }
+        self.next_note = now.after(TICK);
+        self.note()
+    }
+
+    /// Writes how far sinks have come.
+    fn note(&mut self) -> Result<(), StoreError> {
+        while let Some((sink, sequence)) = self.progress.pop_first() {
+            self.pipeline.store_mut().set_cursor(&sink, sequence)?;
+        }
+        Ok(())
     }
 
     async fn back_off(&mut self, error: &StoreError, stop: &mut watch::Receiver<bool>) {
@@ -325,14 +348,14 @@ impl Service {
     async fn finish_sinks(&mut self, mut sinks: JoinSet<Progress>) {
         let all = async {
             while let Some(ended) = sinks.join_next().await {
-                let noted = ended.map(|progress| self.note(&progress));
-                if !matches!(noted, Ok(Ok(()))) {
-                    tracing::warn!("a sink's progress could not be noted: it will repeat records");
-                }
+                self.progress.extend(ended.map(|progress| (progress.sink, progress.sequence)));
             }
         };
         if tokio::time::timeout(DRAIN_LIMIT, all).await.is_err() {
             tracing::warn!("a sink did not finish in time: it goes on at the next start");
+        }
+        if let Err(error) = self.note() {
+            tracing::warn!(%error, "the progress of sinks is not noted: they will repeat records");
         }
     }
 }

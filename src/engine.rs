@@ -136,11 +136,15 @@ impl Engine {
                 self.lookup_event(event, &mut lookup);
             }
         }
-        for id in self.timers.due(until) {
-            lookup.notifications.insert(id);
-        }
+        lookup.notifications.extend(self.timers.due(self.end(arrivals, until)));
         lookup.notifications.retain(|id| !self.notifications.contains(id));
         lookup
+    }
+
+    /// When a step ends: no earlier than its arrivals, and never back in time.
+    fn end(&self, arrivals: &[Arrival], until: ClockTime) -> ClockTime {
+        let arrived = arrivals.iter().map(|arrival| arrival.at);
+        arrived.fold(until.max(self.clock), ClockTime::max)
     }
 
     fn lookup_event(&mut self, event: &Event, lookup: &mut Lookup) {
@@ -164,13 +168,14 @@ impl Engine {
     /// Takes a batch in: timers that are due at or before an arrival run first, and in the end
     /// those that are due by `until`. An arrival before the engine's clock arrives now.
     pub fn step(&mut self, arrivals: Vec<Arrival>, until: ClockTime, loaded: Loaded) -> Changes {
+        let end = self.end(&arrivals, until);
         let mut work = Work::new(loaded, self.settings.horizon);
         for arrival in arrivals {
             let at = arrival.at.max(self.clock);
             self.run_timers(at, &mut work);
             self.take(arrival, at, &mut work);
         }
-        self.run_timers(until.max(self.clock), &mut work);
+        self.run_timers(end, &mut work);
         self.finish(work)
     }
 

@@ -166,7 +166,7 @@ pub struct TraitUpdate {
     pub fields: Object,
 }
 
-/// A remark on an event, shown in its record.
+/// A remark on an event, shown in its record. In the order of their names, as records list them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
@@ -178,10 +178,10 @@ pub enum Flag {
     SuspectTrait,
     /// The timestamp can't be read, or lies in the future; publishTime takes its place.
     TimestampInvalid,
-    /// The graph is full: this resource is not tracked in it.
-    UntrackedResource,
     /// An event, trait, relation or thread state that no document names.
     UnknownType,
+    /// The graph is full: this resource is not tracked in it.
+    UntrackedResource,
 }
 
 /// One message, decoded.

@@ -48,7 +48,8 @@ pub struct Committed {
 impl Committed {
     /// The number of the last record, if there is any.
     pub fn last_sequence(&self) -> Option<u64> {
-        (self.first_sequence..).zip(&self.records).last().map(|(sequence, _)| sequence)
+        let further = (self.records.len() as u64).checked_sub(1)?;
+        Some(self.first_sequence + further)
     }
 
     /// True if resources came, went or moved.

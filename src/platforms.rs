@@ -33,7 +33,7 @@ pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
         Ok(payload) => payload,
         Err(reject) => return rejected(raw, reject),
     };
-    let key = hash(raw.platform, payload.to_string().as_bytes());
+    let key = hash(raw.platform, &canonical(&payload, raw.body.len()));
     let outcome = match (raw.platform, payload) {
         (Platform::Sdm, Value::Object(body)) => sdm::decode(raw, key, body, settings),
         (_, other) => Err(Reject::new(
@@ -47,6 +47,14 @@ pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
 /// A message that its source already found to be unusable, keyed by its raw bytes.
 pub fn rejected(raw: &RawMessage, reject: Reject) -> Decoded {
     Decoded { key: hash(raw.platform, &raw.body), outcome: Err(reject) }
+}
+
+/// Keys sorted, no white space: so rarely longer than the text it came from.
+fn canonical(payload: &Value, length: usize) -> Vec<u8> {
+    let mut text = Vec::with_capacity(length);
+    // A value in memory can always be written to memory.
+    drop(serde_json::to_writer(&mut text, payload));
+    text
 }
 
 fn hash(platform: Platform, payload: &[u8]) -> DedupeKey {
@@ -375,12 +383,12 @@ mod tests {
             "resourceUpdate": {
                 "name": "enterprises/p/devices/d",
                 "events": {
-                    "sdm.devices.events.CameraMotion.Motion": {"eventSessionId": "s", "zones": [""]},
+                    "sdm.devices.events.CameraMotion.Motion": {"eventSessionId": "s", "zones": []},
                     "sdm.devices.events.CameraClipPreview.ClipPreview": {"previewUrl": "u"},
                 },
                 "traits": {"sdm.devices.traits.Info": {"customName": "Hall"}},
             },
-            "relationUpdate": {"type": "CREATED", "subject": "", "object": "enterprises/p/devices/d"},
+            "relationUpdate": {"type": "CREATED", "subject": "", "object": "d"},
         });
         let mut paths = Vec::new();
         paths_of(&body, String::new(), &mut paths);

@@ -6,7 +6,6 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use serde_json::value::{RawValue, to_raw_value};
 
 use crate::engine::graph::{GraphChange, Resource};
 use crate::engine::threads::Notification;
@@ -43,6 +42,10 @@ impl RecordKind {
     }
 }
 
+/// Most envelopes and data fit into this, so that writing them does not move them about in memory.
+const ENVELOPE_BYTES: usize = 640;
+const DATA_BYTES: usize = 2048;
+
 /// A record before the journal gave it a number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
@@ -56,8 +59,8 @@ pub struct Record {
     pub subject: String,
     /// The event time.
     pub time: Timestamp,
-    /// Its `data`.
-    pub data: Box<RawValue>,
+    /// Its `data`, as JSON text.
+    pub data: Box<str>,
 }
 
 impl Record {
@@ -69,7 +72,7 @@ impl Record {
             source: source(state.platform, &state.resource),
             subject: state.resource.as_str().to_owned(),
             time: state.last_event_at.clone(),
-            data: raw(&NotificationData::new(id, state)),
+            data: data(&NotificationData::new(id, state)),
         }
     }
 
@@ -82,7 +85,7 @@ impl Record {
             source: subject.map(|name| source(event.platform, name)).unwrap_or_default(),
             subject: subject.map(|name| name.as_str().to_owned()).unwrap_or_default(),
             time: event.time.0.clone(),
-            data: raw(&EventData::new(event, late)),
+            data: data(&EventData::new(event, late)),
         }
     }
 
@@ -94,13 +97,13 @@ impl Record {
             source: source(event.platform, &change.resource),
             subject: change.resource.as_str().to_owned(),
             time: event.time.0.clone(),
-            data: raw(change),
+            data: data(change),
         }
     }
 
     /// Bytes that the record takes in memory, about.
     pub fn size(&self) -> usize {
-        size_of::<Self>() + self.subject.len() + self.source.len() + self.data.get().len()
+        size_of::<Self>() + self.subject.len() + self.source.len() + self.data.len()
     }
 
     /// The record as one line of JSON, without line end, under its number in the journal.
@@ -118,9 +121,14 @@ impl Record {
             time: &self.time,
             datacontenttype: "application/json",
             sequence: format!("{sequence:020}"),
-            data: &self.data,
         };
-        serde_json::to_string(&envelope).unwrap_or_default()
+        // The envelope ends with its brace; the data goes before that.
+        let mut line = String::with_capacity(self.size() + ENVELOPE_BYTES);
+        line.push_str(text(&envelope, ENVELOPE_BYTES).trim_end_matches('}'));
+        line.push_str(r#","data":"#);
+        line.push_str(&self.data);
+        line.push('}');
+        line
     }
 }
 
@@ -134,12 +142,11 @@ struct Envelope<'a> {
     time: &'a Timestamp,
     datacontenttype: &'static str,
     sequence: String,
-    data: &'a RawValue,
 }
 
 /// The `data` of a notification, as the last revision showed it.
-pub fn notification_data(id: NotificationId, state: &Notification) -> Box<RawValue> {
-    raw(&NotificationData::new(id, state))
+pub fn notification_data(id: NotificationId, state: &Notification) -> Box<str> {
+    data(&NotificationData::new(id, state))
 }
 
 /// The graph as contract section 4 has it.
@@ -147,9 +154,17 @@ pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
     serde_json::json!({ "resources": resources.collect::<Vec<_>>() })
 }
 
+fn data(data: &impl Serialize) -> Box<str> {
+    text(data, DATA_BYTES).into()
+}
+
 /// Writes our own types, whose serialisation can't fail: they have text keys and no foreign code.
-fn raw(data: &impl Serialize) -> Box<RawValue> {
-    to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned())
+fn text(value: &impl Serialize, expected_bytes: usize) -> String {
+    let mut text = Vec::with_capacity(expected_bytes);
+    match serde_json::to_writer(&mut text, value) {
+        Ok(()) => String::from_utf8(text).unwrap_or_default(),
+        Err(_) => String::new(),
+    }
 }
 
 fn source(platform: Platform, resource: &ResourceName) -> String {

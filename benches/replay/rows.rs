@@ -44,14 +44,14 @@ struct Row {
 }
 
 /// Every row of a replay, by transaction.
-pub struct Rows {
+pub(crate) struct Rows {
     batches: Vec<Vec<Row>>,
 }
 
 impl Rows {
     /// Runs a capture file through the engine, in batches as `replay` does, and keeps what it would
     /// write.
-    pub fn of_replay(capture: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn of_replay(capture: &Path) -> anyhow::Result<Self> {
         let settings = PipelineSettings::from(&Settings::load(None, &Default::default())?);
         let mut store = Store::Memory(Box::default());
         let now = ClockTime::default();
@@ -61,9 +61,6 @@ impl Rows {
             let loaded = store.load(&engine.lookup(&arrivals, until))?;
             let changes = engine.step(arrivals, until, loaded);
             let first = store.commit(&changes)?;
-            if let Store::Memory(memory) = &mut store {
-                memory.forget_journal(u64::MAX);
-            }
             rows.batches.push(batch(&changes, first)?);
             Ok(())
         };
@@ -85,7 +82,7 @@ impl Rows {
     }
 
     /// Writes them into a new file, one transaction per batch; returns the seconds that took.
-    pub fn write(&self, path: &Path) -> anyhow::Result<f64> {
+    pub(crate) fn write(&self, path: &Path) -> anyhow::Result<f64> {
         let connection = Connection::open(path)?;
         connection.execute_batch(PRAGMAS)?;
         connection.execute_batch(SCHEMA)?;

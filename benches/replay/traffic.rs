@@ -6,7 +6,6 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::fmt::Write as _;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use fastrand::Rng;
@@ -20,7 +19,7 @@ const MEAN_GAP_MS: i64 = 30 * 24 * 3_600_000 / 1_000_000;
 const MESSAGES_PER_100_SCENES: i64 = 166;
 
 /// An endless stream of capture lines, in the order of their arrival.
-pub struct Traffic {
+pub(crate) struct Traffic {
     rng: Rng,
     clock: DateTime<Utc>,
     made: u64,
@@ -30,7 +29,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// Begins with the relations and names of all devices.
-    pub fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut traffic = Self {
             rng: Rng::with_seed(seed),
             clock: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
@@ -121,8 +120,7 @@ impl Traffic {
         let mut list = String::new();
         for (name, fields) in traits {
             let comma = if list.is_empty() { "" } else { "," };
-            // Writing to a text can't fail.
-            drop(write!(list, r#"{comma}"sdm.devices.traits.{name}":{fields}"#));
+            list.push_str(&format!(r#"{comma}"sdm.devices.traits.{name}":{fields}"#));
         }
         let id = self.uuid();
         self.resource_update(number, &id, 0, &format!(r#""traits":{{{list}}}"#), "");

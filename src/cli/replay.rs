@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, SyncSender};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -19,11 +21,12 @@ use self::output::Output;
 use crate::cli::EXIT_BAD_DATA;
 use crate::config::Settings;
 use crate::engine::Arrival;
-use crate::event::ClockTime;
+use crate::event::{ClockTime, Decoded, RawMessage};
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
+use crate::platforms::DecodeSettings;
 use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{Sqlite, Store};
+use crate::store::{Memory, Sqlite, Store};
 
 /// Options of `hearthd replay`.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -88,7 +91,7 @@ pub fn run(
     let settings = Settings::load(args.config.as_deref(), environment)?;
     let store = match &args.state {
         Some(path) => Store::Sqlite(Box::new(Sqlite::open(path)?)),
-        None => Store::Memory(Box::default()),
+        None => Store::Memory(Box::new(Memory::without_journal())),
     };
     if args.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
         bail!("standard input (-) was named twice: it can be read once");
@@ -109,6 +112,9 @@ pub fn run(
     })
 }
 
+/// Batches that wait, decoded, while one is committed: enough to even out batches that take longer.
+const BATCHES_AHEAD: usize = 4;
+
 struct Replay<'a> {
     pipeline: Pipeline,
     output: Output<'a>,
@@ -117,25 +123,35 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
+    /// Takes all messages in. They are decoded on a thread of their own, ahead of the steps.
     fn feed(
         &mut self,
-        messages: impl Iterator<Item = anyhow::Result<Incoming>>,
+        messages: impl Iterator<Item = anyhow::Result<Incoming>> + Send,
     ) -> anyhow::Result<()> {
         let progress = progress_bar();
         let mut clock = self.clock();
-        for message in messages {
-            let (raw, decoded) = Pipeline::decode(self.pipeline.decode_settings(), message?);
-            let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
-            if let Some(pace) = self.pace {
-                self.keep_pace(clock, at, pace)?;
+        let settings = self.pipeline.decode_settings().clone();
+        let batch_size = if self.pace.is_some() { 1 } else { MAX_BATCH };
+        thread::scope(|scope| {
+            let (sender, batches) = mpsc::sync_channel(BATCHES_AHEAD);
+            scope.spawn(move || decode(messages, &settings, batch_size, &sender));
+            for batch in batches {
+                let batch = batch?;
+                progress.inc(batch.len() as u64);
+                for (raw, decoded) in batch {
+                    let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
+                    if let Some(pace) = self.pace {
+                        self.keep_pace(clock, at, pace)?;
+                    }
+                    clock = at;
+                    self.batch.push(Arrival { at, raw, decoded });
+                }
+                if self.batch.len() >= batch_size {
+                    self.step(clock)?;
+                }
             }
-            clock = at;
-            self.batch.push(Arrival { at, raw, decoded });
-            if self.batch.len() >= MAX_BATCH || self.pace.is_some() {
-                self.step(at)?;
-            }
-            progress.inc(1);
-        }
+            anyhow::Ok(())
+        })?;
         progress.finish_and_clear();
         self.step(clock)
     }
@@ -153,9 +169,6 @@ impl Replay<'_> {
         let until = until.max(self.clock());
         let committed = self.pipeline.step(arrivals, until).context("replay stopped")?;
         self.output.write(&committed)?;
-        if let Store::Memory(memory) = self.pipeline.store_mut() {
-            memory.forget_journal(u64::MAX);
-        }
         self.pipeline.trim(until)?;
         // A bound is reached: only the next deadline makes room.
         while !self.pipeline.has_room()
@@ -185,8 +198,26 @@ impl Replay<'_> {
     }
 }
 
+/// Decodes messages in batches until there are no more, one can't be read, or nobody takes them.
+fn decode(
+    messages: impl Iterator<Item = anyhow::Result<Incoming>>,
+    settings: &DecodeSettings,
+    batch_size: usize,
+    batches: &SyncSender<anyhow::Result<Vec<(RawMessage, Decoded)>>>,
+) {
+    let mut messages = messages.peekable();
+    while messages.peek().is_some() {
+        let decoded = messages.by_ref().map(|message| Ok(Pipeline::decode(settings, message?)));
+        let batch: anyhow::Result<Vec<_>> = decoded.take(batch_size).collect();
+        let unreadable = batch.is_err();
+        if batches.send(batch).is_err() || unreadable {
+            return;
+        }
+    }
+}
+
 fn wait(recorded: Duration, pace: f64) {
-    std::thread::sleep(recorded.div_f64(pace));
+    thread::sleep(recorded.div_f64(pace));
 }
 
 /// Shown where stderr is a terminal, and only there.

@@ -40,3 +40,37 @@ impl Dedupe {
         now.since(first) < self.horizon
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HORIZON: Duration = Duration::from_nanos(10);
+
+    #[test]
+    fn a_payload_is_remembered_for_the_horizon_from_its_first_arrival() {
+        let dedupe = Dedupe::new(1, HORIZON);
+        assert!(dedupe.is_remembered(ClockTime(5), ClockTime(14)));
+        assert!(!dedupe.is_remembered(ClockTime(5), ClockTime(15)));
+        assert!(dedupe.is_remembered(ClockTime(5), ClockTime(4)), "the clock was set back");
+    }
+
+    #[test]
+    fn the_cache_keeps_what_was_asked_for_last() {
+        let key = |n| DedupeKey([n; 16]);
+        let mut dedupe = Dedupe::new(2, HORIZON);
+        dedupe.remember(key(1), ClockTime(1));
+        dedupe.remember(key(2), ClockTime(2));
+        assert_eq!(dedupe.cached(key(1)), Some(ClockTime(1)));
+        dedupe.remember(key(3), ClockTime(3));
+        assert_eq!(dedupe.cached(key(2)), None);
+        assert_eq!(dedupe.cached(key(1)), Some(ClockTime(1)));
+    }
+
+    #[test]
+    fn a_cache_without_room_leaves_every_question_to_the_store() {
+        let mut dedupe = Dedupe::new(0, HORIZON);
+        dedupe.remember(DedupeKey([1; 16]), ClockTime(1));
+        assert_eq!(dedupe.cached(DedupeKey([1; 16])), None);
+    }
+}

@@ -103,7 +103,8 @@ pub(super) struct Release {
 pub(super) struct Reorder {
     hold: Duration,
     max_events: usize,
-    held: BTreeMap<String, BTreeMap<SortKey, Held>>,
+    /// Boxed, since most keys have one event at a time, and a map's first node has room for eleven.
+    held: BTreeMap<String, BTreeMap<SortKey, Box<Held>>>,
     /// In the order in which holds end, which is the order of arrival.
     timers: BTreeMap<(ClockTime, u64), (String, SortKey)>,
     bytes: usize,
@@ -178,7 +179,7 @@ impl Reorder {
 
     /// A copy of an event that waits.
     pub(super) fn get(&self, ordering_key: &str, sort_key: &SortKey) -> Option<Held> {
-        self.held.get(ordering_key)?.get(sort_key).cloned()
+        self.held.get(ordering_key)?.get(sort_key).map(|row| Held::clone(row))
     }
 
     /// The release that is due by `until` and comes first, if any.
@@ -206,7 +207,7 @@ impl Reorder {
         let under_key = self.held.get_mut(&ordering_key)?;
         let mut events = Vec::new();
         while let Some(entry) = under_key.first_entry().filter(|entry| *entry.key() <= last) {
-            let row = entry.remove();
+            let row = *entry.remove();
             self.timers.remove(&(row.until, row.arrival));
             self.bytes = self.bytes.saturating_sub(row.record.size());
             events.push(row);
@@ -222,7 +223,7 @@ impl Reorder {
         self.timers.insert(timer, (row.ordering_key.clone(), row.sort_key.clone()));
         self.bytes += row.record.size();
         let under_key = self.held.entry(row.ordering_key.clone()).or_default();
-        under_key.insert(row.sort_key.clone(), row);
+        under_key.insert(row.sort_key.clone(), Box::new(row));
     }
 }
 
@@ -357,7 +358,8 @@ mod tests {
         for (at, id) in [(0, "a"), (60_000, "b")] {
             hold(&mut reorder, at, id, &event(id, 1, None));
         }
-        let rows: Vec<Held> = reorder.held.into_values().flat_map(BTreeMap::into_values).collect();
+        let held = reorder.held.into_values().flat_map(BTreeMap::into_values);
+        let rows: Vec<Held> = held.map(|row| *row).collect();
         let mut restored = Reorder::restore(HOLD, 10, rows, ms(1000));
         assert_eq!(restored.len(), 2);
         assert_eq!(due(&mut restored, 1999), None);

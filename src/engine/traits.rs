@@ -118,3 +118,66 @@ mod pairs {
         Ok(rows.into_iter().map(|(name, field, register)| ((name, field), register)).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use chrono::{DateTime, Utc};
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::register::Rank;
+
+    fn stamp(nanos: i64, event_id: &str) -> Stamp {
+        let time = DateTime::<Utc>::from_timestamp_nanos(nanos);
+        Stamp { time, rank: Rank::Other, event_id: event_id.to_owned() }
+    }
+
+    fn update(name: &str, fields: Value) -> TraitUpdate {
+        let fields = fields.as_object().cloned().unwrap_or_default();
+        TraitUpdate { name: name.to_owned(), fields }
+    }
+
+    fn written(updates: &[(Stamp, TraitUpdate)]) -> ResourceTraits {
+        let mut traits = ResourceTraits::default();
+        updates.iter().for_each(|(stamp, update)| traits.write(stamp, update));
+        traits
+    }
+
+    #[test]
+    fn the_last_writer_of_each_field_wins_in_any_order() {
+        let mut updates = vec![
+            (stamp(1, "e9"), update("Setpoint", json!({"heat": 20, "cool": 25}))),
+            (stamp(2, "e1"), update("Setpoint", json!({"heat": 21}))),
+            (stamp(2, "e2"), update("Setpoint", json!({"heat": 22}))),
+            (stamp(2, "e2"), update("Setpoint", json!({"heat": 19}))),
+            (stamp(0, "e3"), update("Presence", json!({}))),
+        ];
+        let expected = json!({"Presence": {}, "Setpoint": {"heat": 22, "cool": 25}});
+        assert_eq!(written(&updates).to_json(), expected);
+        updates.reverse();
+        assert_eq!(written(&updates).to_json(), expected);
+        updates.rotate_left(2);
+        assert_eq!(written(&updates).to_json(), expected);
+    }
+
+    #[test]
+    fn a_full_resource_keeps_the_smallest_names_in_any_order() {
+        let field = |n: usize| format!("f{n:04}");
+        let mut updates: Vec<_> = (0..MAX_FIELDS + 50)
+            .map(|n| (stamp(1, "e"), update("Odd", json!({ (field(n)): n }))))
+            .collect();
+        let kept = written(&updates);
+        assert_eq!(kept.fields.len(), MAX_FIELDS);
+        assert!(kept.fields.contains_key(&("Odd".to_owned(), field(MAX_FIELDS - 1))));
+        updates.reverse();
+        assert_eq!(written(&updates), kept);
+    }
+
+    #[test]
+    fn traits_are_read_back_as_they_were_written() {
+        let traits = written(&[(stamp(1, "e"), update("T", json!({"a": 65.0, "b": [null]})))]);
+        let text = serde_json::to_string(&traits).unwrap();
+        assert_eq!(serde_json::from_str::<ResourceTraits>(&text).unwrap(), traits);
+        assert_eq!(traits.to_json().to_string(), r#"{"T":{"a":65.0,"b":[null]}}"#);
+    }
+}

@@ -25,16 +25,16 @@ const MAX_LINE_BYTES: u64 = 16 << 20;
 
 /// A capture file that can't be read.
 #[derive(Debug, thiserror::Error)]
-#[error("failed to read capture {path} at line {line}")]
+#[error("failed to read capture {place}")]
 pub struct CaptureError {
-    path: PathBuf,
-    line: u64,
+    /// The file, and behind a colon the line, if it was opened.
+    place: String,
     source: io::Error,
 }
 
 /// The messages of one capture file, blank lines left out.
 pub struct Reader {
-    input: Box<dyn BufRead>,
+    input: Box<dyn BufRead + Send>,
     path: PathBuf,
     name: String,
     line: u64,
@@ -44,8 +44,8 @@ pub struct Reader {
 
 /// Opens a capture file by its ending: `.gz`, `.zst`, anything else plain; `-` is standard input.
 pub fn open(path: &Path) -> Result<Reader, CaptureError> {
-    let failed = |source| CaptureError { path: path.to_owned(), line: 0, source };
-    let input: Box<dyn Read> = if path == Path::new("-") {
+    let failed = |source| CaptureError { place: path.display().to_string(), source };
+    let input: Box<dyn Read + Send> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
         let file = File::open(path).map_err(failed)?;
@@ -60,7 +60,7 @@ pub fn open(path: &Path) -> Result<Reader, CaptureError> {
 
 impl Reader {
     /// Reads from anything; `path` names it in message ids and faults.
-    pub fn new(input: Box<dyn BufRead>, path: &Path) -> Self {
+    pub fn new(input: Box<dyn BufRead + Send>, path: &Path) -> Self {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let clock = Timestamp::from_utc(DateTime::UNIX_EPOCH);
         Self { input, path: path.to_owned(), name, line: 0, clock }
@@ -148,8 +148,8 @@ impl Iterator for Reader {
                 Ok(Some(line)) if line.is_empty() => {}
                 Ok(line) => return line.map(|line| Ok(self.message(line))),
                 Err(source) => {
-                    let (path, line) = (self.path.clone(), self.line + 1);
-                    return Some(Err(CaptureError { path, line, source }));
+                    let place = format!("{}:{}", self.path.display(), self.line + 1);
+                    return Some(Err(CaptureError { place, source }));
                 }
             }
         }
@@ -232,4 +232,130 @@ fn time(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, Reject
 
 fn bad(detail: &str) -> Reject {
     Reject::new(Reason::BadLine, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(text: impl Into<Vec<u8>>) -> Vec<Incoming> {
+        let input = Box::new(Cursor::new(text.into()));
+        let reader = Reader::new(input, Path::new("/some/where/day.jsonl"));
+        reader.collect::<Result<_, _>>().unwrap()
+    }
+
+    fn read_one(line: &serde_json::Value) -> Incoming {
+        read(line.to_string()).remove(0)
+    }
+
+    fn fault(line: &str) -> String {
+        let fault = read(line).remove(0).fault.unwrap();
+        format!("{}: {}", fault.reason.as_str(), fault.detail)
+    }
+
+    #[test]
+    fn the_three_shapes_give_the_same_message() {
+        let event = json!({"eventId": "e", "timestamp": "2025-06-09T13:52:00Z"});
+        let data = BASE64.encode(event.to_string());
+        let envelope =
+            json!({"messageId": "m", "publishTime": "2025-06-09T13:52:03Z", "data": data});
+        let pulled = read_one(&json!({
+            "receivedAt": "2025-06-09T13:52:04Z", "platform": "sdm", "message": envelope,
+        }));
+        let inline = read_one(&json!({
+            "receivedAt": "2025-06-09T13:52:04Z", "publishTime": "2025-06-09T13:52:03Z",
+            "messageId": "m", "event": event,
+        }));
+        let bare = read_one(&event);
+        for message in [&pulled, &inline, &bare] {
+            assert!(message.fault.is_none());
+            assert_eq!(message.raw.body, event.to_string());
+            assert_eq!(message.raw.place.as_deref(), Some("/some/where/day.jsonl:1"));
+        }
+        for message in [&pulled, &inline] {
+            assert_eq!(message.raw.message_id, "m");
+            assert_eq!(message.raw.publish_time.0.as_str(), "2025-06-09T13:52:03Z");
+            assert_eq!(message.raw.received_at.0.as_str(), "2025-06-09T13:52:04Z");
+        }
+        assert_eq!(bare.raw.received_at.0.as_str(), "2025-06-09T13:52:00Z");
+    }
+
+    #[test]
+    fn what_is_missing_has_a_default() {
+        let message = read_one(&json!({"publishTime": "2025-06-09T13:52:03Z", "event": {}}));
+        assert_eq!(message.raw.received_at.0, message.raw.publish_time.0);
+        let message = read_one(&json!({"receivedAt": "2025-06-09T13:52:03Z", "event": {}}));
+        assert_eq!(message.raw.publish_time.0, message.raw.received_at.0);
+        // The id is a hash of the file's name and the line's number.
+        let expected = hex::encode(&Sha256::digest("day.jsonl:1")[..16]);
+        assert_eq!(message.raw.message_id, expected);
+        let unnamed = json!({"messageId": "", "receivedAt": "2025-06-09T13:52:03Z", "event": {}});
+        assert_eq!(read_one(&unnamed).raw.message_id, expected);
+    }
+
+    #[test]
+    fn a_line_of_no_shape_is_handed_on_with_what_is_wrong() {
+        for (line, expected) in [
+            ("hello", "bad_line: not a capture line"),
+            ("[]", "bad_line: not a capture line"),
+            ("{}", "bad_line: neither message nor event nor eventId"),
+            ("{\"event\":{},\"message\":{}}", "bad_line: both message and event"),
+            ("{\"event\":{}}", "bad_line: no time"),
+            ("{\"event\":{},\"receivedAt\":\"soon\"}", "bad_line: receivedAt is not an RFC 3339"),
+            ("{\"event\":{},\"receivedAt\":7}", "bad_line: receivedAt is not a string"),
+            ("{\"message\":{\"data\":\"?\"}}", "bad_line: message.data: "),
+            ("{\"message\":7}", "bad_line: message can't be read"),
+            ("{\"event\":{},\"platform\":\"toaster\"}", "unknown_platform: "),
+        ] {
+            assert!(fault(line).starts_with(expected), "{line}: {}", fault(line));
+        }
+    }
+
+    #[test]
+    fn blank_lines_are_left_out_and_line_ends_do_not_matter() {
+        let line = r#"{"receivedAt":"2025-06-09T13:52:03Z","event":{}}"#;
+        let messages = read(format!("\n{line}\r\n  \n\t\n{line}"));
+        let places: Vec<_> = messages.iter().filter_map(|one| one.raw.place.as_deref()).collect();
+        assert_eq!(places, ["/some/where/day.jsonl:2", "/some/where/day.jsonl:5"]);
+        assert!(messages.iter().all(|message| message.fault.is_none()));
+        assert!(read("").is_empty());
+    }
+
+    #[test]
+    fn a_bad_line_is_received_when_the_one_before_it_was() {
+        let line = r#"{"receivedAt":"2025-06-09T13:52:03Z","event":{}}"#;
+        let messages = read(format!("hello\n{line}\nhello"));
+        let received: Vec<_> = messages.iter().map(|one| one.raw.received_at.0.as_str()).collect();
+        assert_eq!(received[1..], ["2025-06-09T13:52:03Z"; 2]);
+        assert_eq!(messages[2].raw.body, "hello");
+    }
+
+    #[test]
+    fn bytes_that_are_not_text_are_kept() {
+        let messages = read(b"\xff\xfe\n".to_vec());
+        assert_eq!(messages[0].raw.body, &b"\xff\xfe"[..]);
+        assert!(messages[0].fault.is_some());
+    }
+
+    #[test]
+    fn the_length_of_a_line_is_bounded() {
+        let sound = r#"{"receivedAt":"2025-06-09T13:52:03Z","event":{}}"#;
+        let mut text = vec![b'x'; usize::try_from(MAX_LINE_BYTES).unwrap() + 10];
+        text.extend(format!("\n{sound}").bytes());
+        let messages = read(text);
+        assert_eq!(messages.len(), 2, "the rest of the long line is skipped");
+        let fault = messages[0].fault.as_ref().unwrap();
+        assert_eq!(fault.reason, Reason::TooLarge);
+        assert_eq!(messages[1].raw.place.as_deref(), Some("/some/where/day.jsonl:2"));
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_named() {
+        let error = open(Path::new("/no/such/file.jsonl")).err().unwrap();
+        assert!(error.to_string().contains("/no/such/file.jsonl"), "{error}");
+    }
 }

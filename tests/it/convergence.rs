@@ -184,6 +184,34 @@ proptest! {
     #![proptest_config(config(20))]
 
     #[test]
+    fn a_small_cache_does_not_show((arriving, _) in one_schedule(), entries in 0..3_usize) {
+        let lines = lines(&arriving);
+        let mut small = settings();
+        small.engine.dedupe_cache = entries;
+        let mut run = Run::open_with(memory(), small);
+        for message in messages(&lines) {
+            run.batch(vec![message]).unwrap();
+        }
+        prop_assert_eq!(&run.finish().text, &run_lines(&lines, memory(), &[lines.len()]).text);
+    }
+
+    #[test]
+    fn a_full_buffer_loses_nothing_and_delays_no_more((arriving, _) in one_schedule()) {
+        let lines = lines(&arriving);
+        let mut small = settings();
+        small.engine.max_pending = 3;
+        let mut run = Run::open_with(memory(), small);
+        for message in messages(&lines) {
+            run.batch(vec![message]).unwrap();
+        }
+        let output = run.finish();
+        let roomy = run_lines(&lines, memory(), &[lines.len()]);
+        prop_assert_eq!(output.converged(), roomy.converged());
+        prop_assert_eq!(output.counts.emitted, roomy.counts.emitted);
+        prop_assert!(output.counts.late >= roomy.counts.late);
+    }
+
+    #[test]
     fn both_stores_keep_the_same_bytes((arriving, sizes) in one_schedule()) {
         let lines = lines(&arriving);
         let disk = Disk::new();

@@ -9,8 +9,7 @@ use hearthd::record::RecordKind;
 use insta::{Settings, assert_snapshot};
 use serde_json::Value;
 
-/// The numbers of `fixtures/README.md`, which a separate model of the rules made: received, emitted,
-/// duplicates, quarantined, late, notifications.
+/// The counters that `fixtures/README.md` tells for each scenario, from a separate model.
 const COUNTERS: [&str; 6] =
     ["received", "emitted", "duplicates", "quarantined", "late", "notifications"];
 

@@ -11,7 +11,7 @@ use hearthd::event::Timestamp;
 use hearthd::sources::capture;
 use serde_json::{Value, json};
 
-use crate::support::command::{fixture, hearthd};
+use crate::support::command::{command, fixture, hearthd};
 use crate::support::daemon::{Home, Service, promtool_is_content};
 use crate::support::emulator::{Emulator, wait_until};
 
@@ -214,8 +214,7 @@ fn a_second_service_on_one_store_is_refused() {
     let Some(emulator) = emulator_with(&[]) else { return };
     let home = Home::new(&emulator, SUBSCRIPTION);
     let service = home.start("first");
-    let second = std::process::Command::new(env!("CARGO_BIN_EXE_hearthd"))
-        .args(["run", "--config"])
+    let second = command(&["run", "--config"])
         .arg(home.path("hearthd.toml"))
         .env("PUBSUB_EMULATOR_HOST", emulator.host())
         .output()
@@ -230,16 +229,15 @@ fn a_second_service_on_one_store_is_refused() {
 fn publish_makes_topic_and_subscription_and_sends_every_line() {
     let Some(emulator) = Emulator::start() else { return };
     let capture = fixture(LONG_DAY);
-    let arguments = ["publish", "--topic", TOPIC, "--create", SUBSCRIPTION];
+    let arguments = ["publish", "--topic", TOPIC, "--create", MIRROR];
     let publish = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_hearthd"));
-        let command = command.args(arguments).arg(&capture);
-        command.env("PUBSUB_EMULATOR_HOST", emulator.host()).output().unwrap()
+        let mut command = command(arguments);
+        command.arg(&capture).env("PUBSUB_EMULATOR_HOST", emulator.host()).output().unwrap()
     };
     let done = publish(&arguments);
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success() && said.contains("published 889 messages"), "{said}");
-    assert_eq!(emulator.unacked(SUBSCRIPTION).len(), 889);
+    assert_eq!(mirrored(&emulator, 889).lines().count(), 889);
 
     let wrong = publish(&["publish", "--topic", SUBSCRIPTION]);
     let said = String::from_utf8(wrong.stderr).unwrap();

@@ -39,7 +39,7 @@ pub(super) struct Output<'a> {
     stdout: BufWriter<&'a mut dyn Write>,
     kinds: Vec<RecordKind>,
     /// The last revision of every notification, by its id, if it was asked for.
-    last: Option<BTreeMap<String, Box<RawValue>>>,
+    last: Option<BTreeMap<String, Box<str>>>,
     summary: Summary,
 }
 

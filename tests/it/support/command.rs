@@ -37,7 +37,7 @@ impl From<Output> for Done {
 }
 
 /// `hearthd` with these arguments, and nothing of the test's environment.
-fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
+pub(crate) fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hearthd"));
     command.args(arguments).env_clear();
     command

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::command::hearthd;
+use super::command::{command, hearthd};
 use super::emulator::{Emulator, free_port, wait_until};
 use super::http;
 
@@ -62,8 +62,7 @@ impl Home {
     /// Starts the service; `run` names the files that its output goes to.
     pub(crate) fn start(&self, run: &str) -> Service {
         let log = self.path(&format!("{run}.log"));
-        let child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
-            .args(["run", "--config"])
+        let child = command(&["run", "--config"])
             .arg(self.path("hearthd.toml"))
             .env("PUBSUB_EMULATOR_HOST", &self.emulator)
             .stdin(Stdio::null())

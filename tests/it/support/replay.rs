@@ -53,7 +53,18 @@ impl Disk {
     }
 
     pub(crate) fn store(&self) -> Store {
-        Store::Sqlite(Box::new(Sqlite::open(&self.path()).unwrap()))
+        Store::Sqlite(Box::new(open_sqlite(&self.path())))
+    }
+}
+
+/// Opens a store that may have been closed just now. A child that another test is starting has the
+/// lock's file open until it runs its program.
+pub(crate) fn open_sqlite(path: &Path) -> Sqlite {
+    loop {
+        match Sqlite::open(path) {
+            Err(StoreError::Locked { .. }) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
     }
 }
 
@@ -113,7 +124,12 @@ pub(crate) fn run_lines(lines: &[String], store: Store, batches: &[usize]) -> Ou
 impl Run {
     /// Goes on where the store left off, on the store's clock.
     pub(crate) fn open(store: Store) -> Self {
-        let pipeline = Pipeline::open(store, settings(), None).unwrap();
+        Self::open_with(store, settings())
+    }
+
+    /// The same with other settings.
+    pub(crate) fn open_with(store: Store, settings: PipelineSettings) -> Self {
+        let pipeline = Pipeline::open(store, settings, None).unwrap();
         let clock = pipeline.engine().map(Engine::clock).unwrap_or_default();
         Self { pipeline, clock, text: String::new(), counts: Counts::default() }
     }
