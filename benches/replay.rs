@@ -31,7 +31,7 @@ const TIMED_MESSAGES: usize = 200_000;
 const WATCHED_MESSAGES: usize = 1_000_000;
 
 /// Runs of each kind, in turns.
-const RUNS: usize = 5;
+const RUNS: usize = 3;
 
 const SEED: u64 = 20_250_609;
 

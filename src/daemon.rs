@@ -82,7 +82,7 @@ pub async fn run(settings: &Settings, pubsub: &Pubsub) -> Result<(), DaemonError
     let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(&names)?);
     let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
-    let pipeline = Pipeline::open(store, PipelineSettings::from(settings), None)?;
+    let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
     let clock = Clock::start(stored);
     let address = settings.http.listen;

@@ -105,23 +105,24 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that goes on where the store left off. `now` is the clock's present reading:
-    /// timers that were set by a clock further ahead are cut to what a fresh one would be.
-    pub fn restore(settings: EngineSettings, restored: Restored, now: ClockTime) -> Self {
+    /// An engine that goes on where the store left off. Timers that other settings had made longer
+    /// are cut to what a fresh one would be.
+    pub fn restore(settings: EngineSettings, restored: Restored) -> Self {
+        let Restored { clock, held, deadlines, nodes, traits } = restored;
         let mut timers = Timers::default();
         let patience = settings.threads.thread_timeout.max(settings.threads.session_quiet);
-        for (id, deadline) in restored.deadlines {
-            timers.set(id, Some(deadline.min(now.after(patience))));
+        for (id, deadline) in deadlines {
+            timers.set(id, Some(deadline.min(clock.after(patience))));
         }
         Self {
             settings,
-            clock: now,
+            clock,
             dedupe: Dedupe::new(settings.dedupe_cache, settings.horizon),
             timers,
             notifications: LruCache::new(NOTIFICATION_CACHE),
-            graph: Graph::restore(restored.nodes),
-            traits: Traits::restore(restored.traits),
-            reorder: Reorder::restore(settings.hold, settings.max_pending, restored.held, now),
+            graph: Graph::restore(nodes),
+            traits: Traits::restore(traits),
+            reorder: Reorder::restore(settings.hold, settings.max_pending, held, clock),
         }
     }
 

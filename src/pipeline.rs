@@ -75,18 +75,13 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// Goes on where the store left off. `now` is the engine's clock; `None` takes the store's.
-    pub fn open(
-        store: Store,
-        settings: PipelineSettings,
-        now: Option<ClockTime>,
-    ) -> Result<Self, StoreError> {
+    /// Goes on where the store left off.
+    pub fn open(store: Store, settings: PipelineSettings) -> Result<Self, StoreError> {
         let restored = store.restore()?;
-        let now = now.unwrap_or(restored.clock);
-        let pending = restored.held.len() as u64;
-        let engine = Some(Engine::restore(settings.engine, restored, now));
+        let received = restored.held.len() as u64;
+        let engine = Some(Engine::restore(settings.engine, restored));
         let next_trim = ClockTime::default();
-        Ok(Self { settings, store, engine, next_trim, untrimmed: 0, received: pending, settled: 0 })
+        Ok(Self { settings, store, engine, next_trim, untrimmed: 0, received, settled: 0 })
     }
 
     /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
@@ -114,7 +109,7 @@ impl Pipeline {
     ) -> Result<Committed, StoreError> {
         let mut engine = match self.engine.take() {
             Some(engine) => engine,
-            None => Engine::restore(self.settings.engine, self.store.restore()?, until),
+            None => Engine::restore(self.settings.engine, self.store.restore()?),
         };
         let loaded = self.store.load(&engine.lookup(&arrivals, until))?;
         let changes = engine.step(arrivals, until, loaded);

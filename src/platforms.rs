@@ -9,16 +9,8 @@ mod sdm;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+pub use self::json::{MAX_BODY_BYTES, MAX_DEPTH};
 use crate::event::{Decoded, DedupeKey, Object, Platform, RawMessage, Reason, Reject};
-
-/// Largest body that is decoded, in bytes. SDM's are below 4 KiB; Pub/Sub allows 10 MB, and what
-/// is that large can't be an event. A larger one is quarantined.
-pub const MAX_BODY_BYTES: usize = 1 << 20;
-
-/// Deepest nesting of JSON that is decoded: less than `serde_json`'s own limit of 127, which keeps
-/// its recursion within a thread's stack, since parts of the body lie deeper in an event's record
-/// and must be read there too. SDM's bodies are 6 deep.
-pub const MAX_DEPTH: usize = 120;
 
 /// What the settings say about decoding.
 #[derive(Clone, Debug, Default)]
@@ -29,7 +21,7 @@ pub struct DecodeSettings {
 
 /// Decodes one message.
 pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
-    let payload = match parse(&raw.body) {
+    let payload = match json::parse(&raw.body) {
         Ok(payload) => payload,
         Err(reject) => return rejected(raw, reject),
     };
@@ -66,72 +58,6 @@ fn hash(platform: Platform, payload: &[u8]) -> DedupeKey {
     let mut key = [0; 16];
     key.copy_from_slice(&digest[..16]);
     DedupeKey(key)
-}
-
-fn parse(body: &[u8]) -> Result<Value, Reject> {
-    if body.len() > MAX_BODY_BYTES {
-        let detail = format!("{} bytes, at most {MAX_BODY_BYTES} are decoded", body.len());
-        return Err(Reject::new(Reason::TooLarge, detail));
-    }
-    let shape = Shape::of(body);
-    let too_deep = || Reject::new(Reason::TooDeep, format!("nested deeper than {MAX_DEPTH}"));
-    let payload = json::parse(body).map_err(|error| {
-        if std::str::from_utf8(body).is_err() {
-            Reject::new(Reason::NotUtf8, "the body is not UTF-8")
-        } else if shape.depth > MAX_DEPTH {
-            too_deep()
-        } else {
-            Reject::new(Reason::NotJson, error.to_string())
-        }
-    })?;
-    if shape.depth > MAX_DEPTH {
-        return Err(too_deep());
-    }
-    // The parser keeps the last of equal keys, so a pair is missing.
-    if pairs(&payload) != shape.pairs {
-        return Err(Reject::new(Reason::DuplicateKey, "an object has a key twice"));
-    }
-    Ok(payload)
-}
-
-/// What a look at the brackets and colons outside strings tells of a JSON text.
-struct Shape {
-    depth: usize,
-    pairs: usize,
-}
-
-impl Shape {
-    fn of(json: &[u8]) -> Self {
-        let mut shape = Self { depth: 0, pairs: 0 };
-        let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
-        for byte in json {
-            if in_string {
-                in_string = escaped || *byte != b'"';
-                escaped = !escaped && *byte == b'\\';
-                continue;
-            }
-            match byte {
-                b'"' => in_string = true,
-                b':' => shape.pairs += 1,
-                b'[' | b'{' => {
-                    depth += 1;
-                    shape.depth = shape.depth.max(depth);
-                }
-                b']' | b'}' => depth = depth.saturating_sub(1),
-                _ => {}
-            }
-        }
-        shape
-    }
-}
-
-/// The number of key-value pairs in a value.
-fn pairs(value: &Value) -> usize {
-    match value {
-        Value::Object(object) => object.len() + object.values().map(pairs).sum::<usize>(),
-        Value::Array(items) => items.iter().map(pairs).sum(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
-    }
 }
 
 fn type_name(value: &Value) -> &'static str {
@@ -293,21 +219,6 @@ mod tests {
         }
         for group in [r#"[{"a":1},{"a":1}]"#, r#"{"a":{"a":{"a":":"}}}"#, r#"{"\"a\":1,\"a":1}"#] {
             assert_eq!(reason(payload(group)), None, "{group}");
-        }
-    }
-
-    #[test]
-    fn brackets_and_colons_in_texts_do_not_count() {
-        for (json, depth, pairs) in [
-            ("", 0, 0),
-            ("[[], [{}]]", 3, 0),
-            (r#"{"a": {"b:[": ":{\":"}}"#, 2, 2),
-            (r#"{"\\": [1, {"c": "\\\""}]}"#, 3, 2),
-            ("]]]{", 1, 0),
-            ("\"{:", 0, 0),
-        ] {
-            let shape = Shape::of(json.as_bytes());
-            assert_eq!((shape.depth, shape.pairs), (depth, pairs), "{json}");
         }
     }
 

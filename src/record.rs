@@ -149,6 +149,11 @@ pub fn notification_data(id: NotificationId, state: &Notification) -> Box<str> {
     data(&NotificationData::new(id, state))
 }
 
+/// JSON texts as one JSON array.
+pub fn array<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    format!("[{}]", texts.collect::<Vec<_>>().join(","))
+}
+
 /// The graph as contract section 4 has it.
 pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
     serde_json::json!({ "resources": resources.collect::<Vec<_>>() })

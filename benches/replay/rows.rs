@@ -53,9 +53,9 @@ impl Rows {
     /// write.
     pub(crate) fn of_replay(capture: &Path) -> anyhow::Result<Self> {
         let settings = PipelineSettings::from(&Settings::load(None, &Default::default())?);
-        let mut store = Store::Memory(Box::default());
+        let mut store = Store::Memory(Box::new(Memory::without_journal()));
         let now = ClockTime::default();
-        let mut engine = Engine::restore(settings.engine, store.restore()?, now);
+        let mut engine = Engine::restore(settings.engine, store.restore()?);
         let mut rows = Self { batches: Vec::new() };
         let mut step = |engine: &mut Engine, arrivals: Vec<Arrival>, until| -> anyhow::Result<()> {
             let loaded = store.load(&engine.lookup(&arrivals, until))?;

@@ -9,7 +9,7 @@ use crate::cli::StoreArgs;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::engine::graph::Resource;
-use crate::event::{ClockTime, ResourceKind, ResourceName};
+use crate::event::{ResourceKind, ResourceName};
 use crate::pipeline::PipelineSettings;
 use crate::record;
 
@@ -42,7 +42,7 @@ pub fn run(
 ) -> anyhow::Result<()> {
     let restored = args.store.open(environment)?.restore()?;
     let settings = PipelineSettings::from(&Settings::load(None, &BTreeMap::new())?);
-    let engine = Engine::restore(settings.engine, restored, ClockTime::default());
+    let engine = Engine::restore(settings.engine, restored);
     let resources: Vec<Resource> = engine.resources().collect();
     match args.format {
         Format::Tree => tree(&resources, stdout)?,

@@ -76,10 +76,9 @@ fn line(state: &Notification, stdout: &mut dyn Write) -> std::io::Result<()> {
 fn array(
     mut rows: Vec<(NotificationId, Notification)>,
     stdout: &mut dyn Write,
-) -> anyhow::Result<()> {
+) -> std::io::Result<()> {
     rows.sort_by_key(|(id, _)| *id);
     let data: Vec<_> =
         rows.iter().map(|(id, state)| record::notification_data(*id, state)).collect();
-    serde_json::to_writer(&mut *stdout, &data)?;
-    Ok(writeln!(stdout)?)
+    writeln!(stdout, "{}", record::array(data.iter().map(AsRef::as_ref)))
 }

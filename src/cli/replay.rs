@@ -9,8 +9,6 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::mpsc::{self, SyncSender};
-use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -21,9 +19,8 @@ use self::output::Output;
 use crate::cli::EXIT_BAD_DATA;
 use crate::config::Settings;
 use crate::engine::Arrival;
-use crate::event::{ClockTime, Decoded, RawMessage};
+use crate::event::ClockTime;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
-use crate::platforms::DecodeSettings;
 use crate::record::RecordKind;
 use crate::sources::Incoming;
 use crate::store::{Memory, Sqlite, Store};
@@ -98,7 +95,7 @@ pub fn run(
     }
     let disturbance = Disturbance { shuffle: args.shuffle, duplicate: args.duplicate };
     let messages = input::messages(&args.files, disturbance)?;
-    let pipeline = Pipeline::open(store, PipelineSettings::from(&settings), None)?;
+    let pipeline = Pipeline::open(store, PipelineSettings::from(&settings))?;
     let output = Output::new(args, stdout, pipeline.store())?;
     let mut replay = Replay { pipeline, output, pace: args.pace, batch: Vec::new() };
     replay.feed(messages)?;
@@ -112,9 +109,6 @@ pub fn run(
     })
 }
 
-/// Batches that wait, decoded, while one is committed: enough to even out batches that take longer.
-const BATCHES_AHEAD: usize = 4;
-
 struct Replay<'a> {
     pipeline: Pipeline,
     output: Output<'a>,
@@ -123,35 +117,25 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// Takes all messages in. They are decoded on a thread of their own, ahead of the steps.
     fn feed(
         &mut self,
-        messages: impl Iterator<Item = anyhow::Result<Incoming>> + Send,
+        messages: impl Iterator<Item = anyhow::Result<Incoming>>,
     ) -> anyhow::Result<()> {
         let progress = progress_bar();
         let mut clock = self.clock();
-        let settings = self.pipeline.decode_settings().clone();
-        let batch_size = if self.pace.is_some() { 1 } else { MAX_BATCH };
-        thread::scope(|scope| {
-            let (sender, batches) = mpsc::sync_channel(BATCHES_AHEAD);
-            scope.spawn(move || decode(messages, &settings, batch_size, &sender));
-            for batch in batches {
-                let batch = batch?;
-                progress.inc(batch.len() as u64);
-                for (raw, decoded) in batch {
-                    let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
-                    if let Some(pace) = self.pace {
-                        self.keep_pace(clock, at, pace)?;
-                    }
-                    clock = at;
-                    self.batch.push(Arrival { at, raw, decoded });
-                }
-                if self.batch.len() >= batch_size {
-                    self.step(clock)?;
-                }
+        for message in messages {
+            let (raw, decoded) = Pipeline::decode(self.pipeline.decode_settings(), message?);
+            let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
+            if let Some(pace) = self.pace {
+                self.keep_pace(clock, at, pace)?;
             }
-            anyhow::Ok(())
-        })?;
+            clock = at;
+            self.batch.push(Arrival { at, raw, decoded });
+            if self.batch.len() >= MAX_BATCH || self.pace.is_some() {
+                self.step(at)?;
+            }
+            progress.inc(1);
+        }
         progress.finish_and_clear();
         self.step(clock)
     }
@@ -198,26 +182,8 @@ impl Replay<'_> {
     }
 }
 
-/// Decodes messages in batches until there are no more, one can't be read, or nobody takes them.
-fn decode(
-    messages: impl Iterator<Item = anyhow::Result<Incoming>>,
-    settings: &DecodeSettings,
-    batch_size: usize,
-    batches: &SyncSender<anyhow::Result<Vec<(RawMessage, Decoded)>>>,
-) {
-    let mut messages = messages.peekable();
-    while messages.peek().is_some() {
-        let decoded = messages.by_ref().map(|message| Ok(Pipeline::decode(settings, message?)));
-        let batch: anyhow::Result<Vec<_>> = decoded.take(batch_size).collect();
-        let unreadable = batch.is_err();
-        if batches.send(batch).is_err() || unreadable {
-            return;
-        }
-    }
-}
-
 fn wait(recorded: Duration, pace: f64) {
-    thread::sleep(recorded.div_f64(pace));
+    std::thread::sleep(recorded.div_f64(pace));
 }
 
 /// Shown where stderr is a terminal, and only there.

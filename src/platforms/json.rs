@@ -1,4 +1,4 @@
-//! JSON text to a value, by the text's own rules and within the parser's limit of depth.
+//! JSON text to a value, by the text's own rules and within limits of size and depth.
 //!
 //! `serde_json`'s own conversion keeps some keys for itself: an object under such a key counts as a
 //! number, or as a text to be parsed in turn, nested without limit, which overflows the stack. A
@@ -9,14 +9,91 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::event::{Reason, Reject};
+
 /// What the keys begin with that `serde_json` keeps for itself.
 const RESERVED: &str = "$serde_json::private::";
 
 /// The key under which the parser hands over a number as it was written.
 const NUMBER: &str = "$serde_json::private::Number";
 
-/// Reads one JSON document.
-pub(super) fn parse(text: &[u8]) -> serde_json::Result<Value> {
+/// Largest body that is decoded, in bytes. SDM's are below 4 KiB; Pub/Sub allows 10 MB, and what
+/// is that large can't be an event. A larger one is quarantined.
+pub const MAX_BODY_BYTES: usize = 1 << 20;
+
+/// Deepest nesting of JSON that is decoded: less than `serde_json`'s own limit of 127, which keeps
+/// its recursion within a thread's stack, since parts of the body lie deeper in an event's record
+/// and must be read there too. SDM's bodies are 6 deep.
+pub const MAX_DEPTH: usize = 120;
+
+/// Reads one JSON document, or says why it is not taken.
+pub(super) fn parse(body: &[u8]) -> Result<Value, Reject> {
+    if body.len() > MAX_BODY_BYTES {
+        let detail = format!("{} bytes, at most {MAX_BODY_BYTES} are decoded", body.len());
+        return Err(Reject::new(Reason::TooLarge, detail));
+    }
+    let shape = Shape::of(body);
+    let too_deep = || Reject::new(Reason::TooDeep, format!("nested deeper than {MAX_DEPTH}"));
+    let payload = plain(body).map_err(|error| {
+        if std::str::from_utf8(body).is_err() {
+            Reject::new(Reason::NotUtf8, "the body is not UTF-8")
+        } else if shape.depth > MAX_DEPTH {
+            too_deep()
+        } else {
+            Reject::new(Reason::NotJson, error.to_string())
+        }
+    })?;
+    if shape.depth > MAX_DEPTH {
+        return Err(too_deep());
+    }
+    // The parser keeps the last of equal keys, so a pair is missing.
+    if pairs(&payload) != shape.pairs {
+        return Err(Reject::new(Reason::DuplicateKey, "an object has a key twice"));
+    }
+    Ok(payload)
+}
+
+/// What a look at the brackets and colons outside strings tells of a JSON text.
+struct Shape {
+    depth: usize,
+    pairs: usize,
+}
+
+impl Shape {
+    fn of(json: &[u8]) -> Self {
+        let mut shape = Self { depth: 0, pairs: 0 };
+        let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
+        for byte in json {
+            if in_string {
+                in_string = escaped || *byte != b'"';
+                escaped = !escaped && *byte == b'\\';
+                continue;
+            }
+            match byte {
+                b'"' => in_string = true,
+                b':' => shape.pairs += 1,
+                b'[' | b'{' => {
+                    depth += 1;
+                    shape.depth = shape.depth.max(depth);
+                }
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        shape
+    }
+}
+
+/// The number of key-value pairs in a value.
+fn pairs(value: &Value) -> usize {
+    match value {
+        Value::Object(object) => object.len() + object.values().map(pairs).sum::<usize>(),
+        Value::Array(items) => items.iter().map(pairs).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
+    }
+}
+
+fn plain(text: &[u8]) -> serde_json::Result<Value> {
     serde_json::from_slice(text).map(|Plain(value)| value)
 }
 
@@ -133,12 +210,12 @@ mod tests {
             r#"{"b": 1, "a": {"": null}}"#,
         ] {
             let expected: Value = serde_json::from_str(text).unwrap();
-            let read = parse(text.as_bytes()).unwrap();
+            let read = plain(text.as_bytes()).unwrap();
             assert_eq!(read, expected);
             assert_eq!(read.to_string(), expected.to_string());
         }
         for text in ["", "[1", "{\"a\" 1}", "1 2", "\"\\ud800\"", "nul"] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+            assert!(plain(text.as_bytes()).is_err(), "{text}");
         }
     }
 
@@ -151,7 +228,22 @@ mod tests {
             r#"{"$serde_json::private::Number": "x"}"#,
             r#"{"$serde_json::private::Number": {}}"#,
         ] {
-            assert!(parse(text.as_bytes()).is_err(), "{text}");
+            assert!(plain(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn brackets_and_colons_in_texts_do_not_count() {
+        for (json, depth, pairs) in [
+            ("", 0, 0),
+            ("[[], [{}]]", 3, 0),
+            (r#"{"a": {"b:[": ":{\":"}}"#, 2, 2),
+            (r#"{"\\": [1, {"c": "\\\""}]}"#, 3, 2),
+            ("]]]{", 1, 0),
+            ("\"{:", 0, 0),
+        ] {
+            let shape = Shape::of(json.as_bytes());
+            assert_eq!((shape.depth, shape.pairs), (depth, pairs), "{json}");
         }
     }
 }

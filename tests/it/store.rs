@@ -53,7 +53,7 @@ fn make(scenario: &str) -> Made {
 }
 
 fn fresh_engine() -> Engine {
-    Engine::restore(settings().engine, Restored::default(), ClockTime::default())
+    Engine::restore(settings().engine, Restored::default())
 }
 
 /// Commits every step; returns the number of the first record.

@@ -18,7 +18,7 @@ pub(super) struct Disturbance {
     pub(super) duplicate: f64,
 }
 
-type Messages = Box<dyn Iterator<Item = anyhow::Result<Incoming>> + Send>;
+type Messages = Box<dyn Iterator<Item = anyhow::Result<Incoming>>>;
 
 /// The messages of all files. Only a permutation needs them all in memory.
 pub(super) fn messages(files: &[PathBuf], disturbance: Disturbance) -> anyhow::Result<Messages> {

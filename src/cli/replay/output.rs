@@ -1,13 +1,11 @@
 //! What `replay` writes: records as they are committed, and at the end the files asked for.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 use super::Args;
 use crate::engine::Engine;
@@ -101,7 +99,7 @@ impl<'a> Output<'a> {
         self.summary.pending = pipeline.engine().map_or(0, Engine::pending) as u64;
         self.summary.imbalance = pipeline.imbalance();
         if let (Some(path), Some(last)) = (&args.r#final, &self.last) {
-            write_json(path, &last.values().collect::<Vec<_>>())?;
+            write_text(path, &record::array(last.values().map(AsRef::as_ref)))?;
         }
         if let Some(path) = &args.graph {
             write_json(path, &record::graph(resources()))?;
@@ -129,11 +127,10 @@ impl Summary {
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
-    let write = || -> anyhow::Result<()> {
-        let mut file = BufWriter::new(File::create(path)?);
-        serde_json::to_writer(&mut file, value)?;
-        writeln!(file)?;
-        Ok(file.flush()?)
-    };
-    write().with_context(|| format!("failed to write {}", path.display()))
+    write_text(path, &serde_json::to_string(value)?)
+}
+
+fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
+    std::fs::write(path, format!("{text}\n"))
+        .with_context(|| format!("failed to write {}", path.display()))
 }

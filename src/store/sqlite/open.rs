@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::store::{Operation, StoreError};
 
@@ -118,7 +118,7 @@ fn private(options: &mut OpenOptions) -> &mut OpenOptions {
 fn sqlite_error(path: &Path, source: rusqlite::Error) -> StoreError {
     let path = path.to_owned();
     match source.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => {
+        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
             StoreError::Foreign { path, why: "not an SQLite file, or damaged".to_owned() }
         }
         _ => StoreError::Sqlite { path, op: Operation::Open, source },

@@ -60,12 +60,13 @@ impl Disk {
 /// Opens a store that may have been closed just now. A child that another test is starting has the
 /// lock's file open until it runs its program.
 pub(crate) fn open_sqlite(path: &Path) -> Sqlite {
-    loop {
+    for _ in 0..100_000 {
         match Sqlite::open(path) {
             Err(StoreError::Locked { .. }) => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }
     }
+    panic!("{} stays locked", path.display())
 }
 
 /// A run in progress.
@@ -129,7 +130,7 @@ impl Run {
 
     /// The same with other settings.
     pub(crate) fn open_with(store: Store, settings: PipelineSettings) -> Self {
-        let pipeline = Pipeline::open(store, settings, None).unwrap();
+        let pipeline = Pipeline::open(store, settings).unwrap();
         let clock = pipeline.engine().map(Engine::clock).unwrap_or_default();
         Self { pipeline, clock, text: String::new(), counts: Counts::default() }
     }
@@ -192,7 +193,7 @@ impl Run {
             traits: engine.traits(),
             journal: journal.iter().map(|row| format!("{}\n", row.line)).collect(),
             stored: stored
-                .map(|(id, state)| data(record::notification_data(id, &state).get()))
+                .map(|(id, state)| data(&record::notification_data(id, &state)))
                 .collect(),
         }
     }
