@@ -13,15 +13,16 @@ pub mod change;
 
 // The parts, in the order in which a message meets them. They know nothing of each other.
 mod dedupe;
-pub mod threads;
-
 mod register;
 
 pub mod graph;
 pub mod traits;
 
+pub mod threads;
+
 pub mod reorder;
 
+// What they work on.
 mod work;
 
 use std::num::NonZeroUsize;
@@ -32,15 +33,13 @@ use serde_json::Value;
 
 use self::change::{Changes, Quarantined};
 use self::dedupe::Dedupe;
-use self::graph::{Graph, Node, Resource};
-use self::reorder::{Held, Release, ReleaseReason, Reorder, SortKey};
+use self::graph::{Graph, Resource};
+use self::reorder::{Release, ReleaseReason, Reorder, SortKey};
 use self::threads::{Join, Notification, Part, ThreadSettings, Timers};
-use self::traits::{ResourceTraits, Traits};
+use self::traits::Traits;
 use self::work::Work;
-pub use self::work::{Loaded, Lookup, Session};
-use crate::event::{
-    ClockTime, Decoded, DedupeKey, Event, Flag, NotificationId, RawMessage, ResourceName,
-};
+pub use self::work::{Loaded, Lookup, Restored, Session};
+use crate::event::{ClockTime, Decoded, DedupeKey, Event, Flag, NotificationId, RawMessage};
 use crate::record::Record;
 
 /// Notifications kept in memory (about 2 KiB each); the store has the rest.
@@ -76,22 +75,7 @@ pub struct Arrival {
     pub decoded: Decoded,
 }
 
-/// What the store kept for the engine.
-#[derive(Debug, Default)]
-pub struct Restored {
-    /// The engine's clock at the last commit.
-    pub clock: ClockTime,
-    /// Events that wait.
-    pub held: Vec<Held>,
-    /// Timers of open notifications.
-    pub deadlines: Vec<(NotificationId, ClockTime)>,
-    /// The graph.
-    pub nodes: Vec<(ResourceName, Node)>,
-    /// Device state.
-    pub traits: Vec<(ResourceName, ResourceTraits)>,
-}
-
-/// The engine. See the module's documentation.
+/// See the module's documentation.
 #[derive(Debug)]
 pub struct Engine {
     settings: EngineSettings,
@@ -105,15 +89,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that goes on where the store left off. Timers that other settings had made longer
-    /// are cut to what a fresh one would be.
+    /// An engine that goes on where the store left off; no timer lasts longer than a fresh one.
     pub fn restore(settings: EngineSettings, restored: Restored) -> Self {
         let Restored { clock, held, deadlines, nodes, traits } = restored;
-        let mut timers = Timers::default();
         let patience = settings.threads.thread_timeout.max(settings.threads.session_quiet);
-        for (id, deadline) in deadlines {
-            timers.set(id, Some(deadline.min(clock.after(patience))));
-        }
+        let timers = Timers::restore(deadlines, clock.after(patience));
         Self {
             settings,
             clock,
@@ -126,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// The rows that a step with these messages, up to that time, needs from the store.
+    /// The rows that a step with the same arguments needs from the store.
     pub fn lookup(&mut self, arrivals: &[Arrival], until: ClockTime) -> Lookup {
         let mut lookup = Lookup::default();
         for arrival in arrivals {
@@ -166,7 +146,7 @@ impl Engine {
         }
     }
 
-    /// Takes a batch in: timers that are due at or before an arrival run first, and in the end
+    /// Takes a batch in, each arrival after the timers that are due by then, and in the end runs
     /// those that are due by `until`. An arrival before the engine's clock arrives now.
     pub fn step(&mut self, arrivals: Vec<Arrival>, until: ClockTime, loaded: Loaded) -> Changes {
         let end = self.end(&arrivals, until);
@@ -196,7 +176,7 @@ impl Engine {
         self.reorder.len()
     }
 
-    /// When the event that waits longest arrived; `None` if none waits.
+    /// When the event that waits longest arrived.
     pub fn oldest_pending(&self) -> Option<ClockTime> {
         self.reorder.next_deadline().map(|until| until.before(self.settings.hold))
     }
@@ -206,7 +186,7 @@ impl Engine {
         self.timers.len()
     }
 
-    /// The engine's clock: the time of the last step.
+    /// The time of the last step.
     pub fn clock(&self) -> ClockTime {
         self.clock
     }

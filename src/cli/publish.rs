@@ -30,8 +30,8 @@ const IN_FLIGHT_MAX: usize = 1_000;
 /// Longest wait for an answer. The client library retries for minutes, without a word, when nobody
 /// is there; a server that is there needs milliseconds.
 const ANSWER_LIMIT: Duration = Duration::from_secs(15);
-/// Ack deadline of a created subscription: the shortest, so that what a killed subscriber held comes
-/// again soon.
+/// Ack deadline of a created subscription: the shortest, so that what a killed subscriber held
+/// comes again soon.
 const ACK_DEADLINE_SECONDS: i32 = 10;
 /// Where a payload has the time of its event.
 const TIMESTAMP: &str = "timestamp";

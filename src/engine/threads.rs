@@ -353,6 +353,18 @@ pub(super) struct Timers {
 }
 
 impl Timers {
+    /// Takes up what the store kept; no timer runs longer than until `latest`.
+    pub(super) fn restore(
+        rows: impl IntoIterator<Item = (NotificationId, ClockTime)>,
+        latest: ClockTime,
+    ) -> Self {
+        let mut timers = Self::default();
+        for (id, deadline) in rows {
+            timers.set(id, Some(deadline.min(latest)));
+        }
+        timers
+    }
+
     /// Sets or ends the timer of a notification.
     pub(super) fn set(&mut self, id: NotificationId, deadline: Option<ClockTime>) {
         let previous = match deadline {

@@ -1,4 +1,5 @@
-//! The working set of one step: the rows it asked for, what it made of them, what to write.
+//! What the engine takes from the store, and the working set of one step: the rows it asked for,
+//! what it made of them, what to write.
 //!
 //! Keeps the bookkeeping out of `engine.rs`; decides nothing.
 
@@ -6,14 +7,31 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::change::Changes;
+use super::graph::Node;
 use super::reorder::{Held, ReleaseReason, SortKey};
 use super::threads::{Join, Notification};
-use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, SessionKey};
+use super::traits::ResourceTraits;
+use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
 use crate::record::Record;
 
 /// Most clips kept per session for threads to come, the smallest addresses: as many as a
 /// notification shows.
 const MAX_CLIPS: usize = 256;
+
+/// What the store kept for the engine.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// The engine's clock at the last commit.
+    pub clock: ClockTime,
+    /// Events that wait.
+    pub held: Vec<Held>,
+    /// Timers of open notifications.
+    pub deadlines: Vec<(NotificationId, ClockTime)>,
+    /// The graph.
+    pub nodes: Vec<(ResourceName, Node)>,
+    /// Device state.
+    pub traits: Vec<(ResourceName, ResourceTraits)>,
+}
 
 /// The rows that a step needs from the store.
 #[derive(Clone, Debug, Default)]

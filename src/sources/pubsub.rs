@@ -28,11 +28,12 @@ use crate::clock::Clock;
 use crate::config::{self, Endpoint};
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
 
-/// Longest wait for the last acks at the end. They leave every 100 ms, so this is long for a healthy
-/// server and short for the supervisor that waits; acks that don't make it cost a redelivery.
+/// Longest wait for the last acks at the end. They leave every 100 ms, so this is long for a
+/// healthy server and short for the supervisor that waits; acks that don't make it cost a
+/// redelivery.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-/// Streams that ended and whose acks are still waited for. So many mean that a server answers no ack
-/// for minutes: the acks of one more aren't worth waiting for.
+/// Streams that ended and whose acks are still waited for. So many mean that a server answers no
+/// ack for minutes: the acks of one more aren't worth waiting for.
 const FLUSHING_MAX: usize = 16;
 /// First wait before a stream is opened again: a moment's trouble is over by then.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -45,8 +46,8 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 pub struct Ack(Handler);
 
 impl Ack {
-    /// Tells Pub/Sub not to deliver the message again. The ack leaves within 100 ms; nobody hears of
-    /// it if it gets lost, so a message may come again all the same.
+    /// Tells Pub/Sub not to deliver the message again. The ack leaves within 100 ms; nobody hears
+    /// of it if it gets lost, so a message may come again all the same.
     pub fn ack(self) {
         self.0.ack();
     }
@@ -137,9 +138,9 @@ impl Source {
 
     /// Pulls from one stream until it ends or is told to.
     ///
-    /// `next` must never be dropped half-way: while the stream opens, that leaves messages leased to
-    /// a stream that nobody reads. So a stop doesn't race with it but shuts the stream down, which
-    /// makes `next` return; the branch that does so never completes.
+    /// `next` must never be dropped half-way: while the stream opens, that leaves messages leased
+    /// to a stream that nobody reads. So a stop doesn't race with it but shuts the stream down,
+    /// which makes `next` return; the branch that does so never completes.
     async fn pull(
         &self,
         mut stream: MessageStream,
@@ -328,7 +329,7 @@ impl Flushing {
         if tokio::time::timeout(FLUSH_LIMIT, all).await.is_err() {
             tracing::warn!(
                 limit_s = FLUSH_LIMIT.as_secs(),
-                "the last acks were not confirmed in time; Pub/Sub may deliver those messages again",
+                "the last acks were not confirmed in time; Pub/Sub may repeat those messages",
             );
         }
     }

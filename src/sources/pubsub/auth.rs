@@ -18,8 +18,8 @@ use crate::config::{Endpoint, Pubsub, Secret};
 const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
 /// What a key file says that it is.
 const KEY_TYPE: &str = "service_account";
-/// Longest wait for a token. A key is signed with in milliseconds; a metadata server that needs more
-/// than this is not there.
+/// Longest wait for a token. A key is signed with in milliseconds; a metadata server that needs
+/// more than this is not there.
 const TOKEN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Where credentials come from.

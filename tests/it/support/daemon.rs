@@ -82,7 +82,7 @@ impl Home {
         for run in runs {
             let text = fs::read_to_string(self.path(&format!("{run}.out"))).unwrap();
             // A running service may be in the middle of its last line.
-            let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+            let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
             records.extend(whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
         }
         records
@@ -145,8 +145,8 @@ impl Drop for Service {
 fn sum(scrape: &str, name: &str) -> Option<u64> {
     let of_metric = |line: &&str| line.split(['{', ' ']).next() == Some(name);
     let values = scrape.lines().filter(of_metric).filter_map(|line| line.rsplit(' ').next());
-    let values: Vec<f64> = values.map(|value| value.parse().unwrap()).collect();
-    (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
+    let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
+    (!values.is_empty()).then(|| values.iter().sum())
 }
 
 /// True if `promtool` finds nothing to say about a scrape; `None` if it is not installed.

@@ -72,7 +72,7 @@ enum Start {
 }
 
 impl Emulator {
-    /// Starts one on a free port. `None`, and a loud line, if it isn't installed: skip the test then.
+    /// Starts one on a free port. `None`, and a loud line, if it isn't installed: skip the test.
     pub(crate) fn start() -> Option<Self> {
         let Some(jar) = jar().filter(|_| java_runs()) else {
             super::skip("the Pub/Sub emulator", HOW_TO_INSTALL);
