@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Faults, Settings};
 use crate::daemon::DaemonError;
@@ -54,6 +54,15 @@ enum Command {
     Notifications(notifications::Args),
     /// Show the messages that a store holds in quarantine
     Quarantine(quarantine::Args),
+}
+
+/// How a list is shown.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Format {
+    /// For people: a line each, oldest first
+    Text,
+    /// For programs: notifications as one array, quarantined messages as an object a line
+    Json,
 }
 
 /// Which store a reading command looks into.

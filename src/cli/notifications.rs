@@ -5,7 +5,7 @@ use std::io::Write;
 
 use clap::ValueEnum;
 
-use crate::cli::StoreArgs;
+use crate::cli::{Format, StoreArgs};
 use crate::engine::threads::Notification;
 use crate::event::NotificationId;
 use crate::record;
@@ -31,15 +31,6 @@ pub struct Args {
 enum State {
     Open,
     Closed,
-}
-
-/// How notifications are shown.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// For people: a line each, oldest first.
-    Text,
-    /// For programs: an array sorted by notificationId, as `replay --final` writes it.
-    Json,
 }
 
 /// Runs the command.

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use clap::ValueEnum;
-
-use crate::cli::StoreArgs;
+use crate::cli::{Format, StoreArgs};
 use crate::store::QuarantineRow;
 
 /// Options of `hearthd quarantine`.
@@ -19,15 +17,6 @@ pub struct Args {
     /// How to show them
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
-}
-
-/// How quarantined messages are shown.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// For people: a line each, without the message's bytes.
-    Text,
-    /// For programs: an object a line, the message's bytes in base64.
-    Json,
 }
 
 /// Runs the command.
