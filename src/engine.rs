@@ -26,6 +26,7 @@ pub mod reorder;
 mod work;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -82,7 +83,7 @@ pub struct Engine {
     clock: ClockTime,
     dedupe: Dedupe,
     timers: Timers,
-    notifications: LruCache<NotificationId, Notification>,
+    notifications: LruCache<NotificationId, Arc<Notification>>,
     graph: Graph,
     traits: Traits,
     reorder: Reorder,
@@ -198,8 +199,7 @@ impl Engine {
 
     /// The state of every device: `{resource: {trait: {field: value}}}`.
     pub fn traits(&self) -> Value {
-        let rows = self.traits.iter();
-        Value::Object(rows.map(|(name, row)| (name.to_string(), row.to_json())).collect())
+        self.traits.to_json()
     }
 
     fn take(&mut self, arrival: Arrival, at: ClockTime, work: &mut Work) {
@@ -315,8 +315,8 @@ impl Engine {
     }
 
     fn log(&mut self, event: &Event, at: ClockTime, work: &mut Work) {
-        let (ordering_key, sort_key) = (event.ordering_key(), SortKey::of(event));
-        let last = work.released(ordering_key).or_else(|| self.reorder.cached(ordering_key));
+        let (ordering_key, sort_key) = (Arc::from(event.ordering_key()), SortKey::of(event));
+        let last = work.released(&ordering_key).or_else(|| self.reorder.cached(&ordering_key));
         let late = last.is_some_and(|(last, released_at)| {
             sort_key < *last && self.dedupe.is_remembered(*released_at, at)
         });
@@ -325,8 +325,8 @@ impl Engine {
             work.emit(record, ReleaseReason::Late);
             return;
         }
-        work.hold(event.key, ordering_key, &sort_key);
-        let releases = self.reorder.hold(at, ordering_key.to_owned(), sort_key, record);
+        work.hold(&ordering_key, &sort_key);
+        let releases = self.reorder.hold(at, ordering_key, sort_key, record);
         for release in releases {
             self.release(release, at, work);
         }
@@ -334,7 +334,7 @@ impl Engine {
 
     fn release(&mut self, release: Release, at: ClockTime, work: &mut Work) {
         for held in release.events {
-            self.reorder.remember(&held.ordering_key, &held.sort_key, at);
+            self.reorder.remember(Arc::clone(&held.ordering_key), held.sort_key.clone(), at);
             work.release(held, release.reason, at);
         }
     }
@@ -368,16 +368,15 @@ impl Engine {
 
     fn finish(&mut self, mut work: Work) -> Changes {
         work.changes.at = self.clock;
-        let held = work.still_held().filter_map(|(key, sort_key)| self.reorder.get(key, sort_key));
-        work.changes.held = held.collect();
+        work.changes.held = work.still_held().filter_map(|at| self.reorder.get(at)).collect();
         work.changes.nodes = self.graph.take_changed();
-        work.changes.traits = self.traits.take_changed();
+        (work.changes.traits, work.changes.dropped_traits) = self.traits.take_changed();
         let changes = work.into_changes();
         for (key, at) in &changes.seen {
             self.dedupe.remember(*key, *at);
         }
         for (id, state) in &changes.notifications {
-            self.notifications.put(*id, state.clone());
+            self.notifications.put(*id, Arc::clone(state));
         }
         changes
     }

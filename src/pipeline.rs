@@ -6,13 +6,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::clock::Stopwatch;
-use crate::engine::change::{Changes, Tally};
+use crate::engine::change::Tally;
 use crate::engine::{Arrival, Engine, EngineSettings};
 use crate::event::{ClockTime, Decoded, RawMessage, Reason, Reject};
 use crate::platforms::{self, DecodeSettings};
-use crate::record::{Record, RecordKind};
+use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{Retention, Store, StoreError, Trimmed};
+use crate::store::{JournalRow, Retention, Store, StoreError, Trimmed};
 
 /// Most messages of one step, and so of one transaction: at 256 the sync of the log costs each
 /// message little, and a step stays within milliseconds.
@@ -37,10 +37,8 @@ pub struct PipelineSettings {
 pub struct Committed {
     /// What to count.
     pub tally: Tally,
-    /// The number of the first record.
-    pub first_sequence: u64,
-    /// The records, in the order of the journal.
-    pub records: Vec<Record>,
+    /// The new records of the journal.
+    pub records: Vec<JournalRow>,
     /// Seconds that the commit took; `None` if there was nothing to write.
     pub commit_seconds: Option<f64>,
 }
@@ -48,8 +46,7 @@ pub struct Committed {
 impl Committed {
     /// The number of the last record, if there is any.
     pub fn last_sequence(&self) -> Option<u64> {
-        let further = (self.records.len() as u64).checked_sub(1)?;
-        Some(self.first_sequence + further)
+        self.records.last().map(|row| row.sequence)
     }
 
     /// True if resources came, went or moved.
@@ -113,18 +110,18 @@ impl Pipeline {
         };
         let loaded = self.store.load(&engine.lookup(&arrivals, until))?;
         let changes = engine.step(arrivals, until, loaded);
-        let (mut first_sequence, mut commit_seconds) = (0, None);
+        let mut committed = Committed { tally: changes.tally.clone(), ..Committed::default() };
         if !changes.is_empty() {
             let watch = Stopwatch::start();
-            first_sequence = self.store.commit(&changes)?;
-            commit_seconds = Some(watch.seconds());
+            committed.records = self.store.commit(&changes)?;
+            committed.commit_seconds = Some(watch.seconds());
         }
         self.engine = Some(engine);
-        let Changes { tally, records, .. } = changes;
-        self.untrimmed += records.iter().map(|record| record.size() as u64).sum::<u64>();
+        let tally = &committed.tally;
+        self.untrimmed += committed.records.iter().map(|row| row.line.len() as u64).sum::<u64>();
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
-        Ok(Committed { tally, first_sequence, records, commit_seconds })
+        Ok(committed)
     }
 
     /// Forgets what is past its retention, if that is due: often enough that the store stays within

@@ -149,6 +149,23 @@ pub fn notification_data(id: NotificationId, state: &Notification) -> Box<str> {
     data(&NotificationData::new(id, state))
 }
 
+/// The notificationId and the `data` of a notification's line.
+///
+/// # Errors
+///
+/// If it is no such line.
+pub fn notification_of(line: &str) -> Result<(String, Box<str>), serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Line<'a> {
+        id: &'a str,
+        #[serde(borrow)]
+        data: &'a serde_json::value::RawValue,
+    }
+    let Line { id, data } = serde_json::from_str(line)?;
+    let id = id.split('.').next().unwrap_or_default();
+    Ok((id.to_owned(), data.get().into()))
+}
+
 /// JSON texts as one JSON array.
 pub fn array<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     format!("[{}]", texts.collect::<Vec<_>>().join(","))

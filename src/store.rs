@@ -15,7 +15,7 @@ use crate::engine::change::Changes;
 use crate::engine::threads::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
-use crate::record::RecordKind;
+use crate::record::{Record, RecordKind};
 
 /// Most bytes of quarantined messages kept; the oldest go first. A broken publisher must not fill
 /// the disk that the journal needs.
@@ -195,6 +195,18 @@ pub struct JournalRow {
     pub line: String,
 }
 
+impl JournalRow {
+    /// The records that follow the one with the number `last`.
+    fn number(records: &[Record], last: u64) -> Vec<Self> {
+        let row = |(record, sequence): (&Record, u64)| Self {
+            sequence,
+            kind: record.kind,
+            line: record.to_line(sequence),
+        };
+        records.iter().zip(last + 1..).map(row).collect()
+    }
+}
+
 /// One message in quarantine.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -249,9 +261,9 @@ impl Store {
         }
     }
 
-    /// Writes all changes or none; returns the number of the first record. When this returns, they
+    /// Writes all changes or none; returns the new rows of the journal. When this returns, they
     /// survive a loss of power (as far as the store survives at all).
-    pub fn commit(&mut self, changes: &Changes) -> Result<u64, StoreError> {
+    pub fn commit(&mut self, changes: &Changes) -> Result<Vec<JournalRow>, StoreError> {
         match self {
             Self::Memory(memory) => memory.commit(changes),
             Self::Sqlite(sqlite) => sqlite.commit(changes),

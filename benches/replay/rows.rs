@@ -5,11 +5,12 @@ use std::path::Path;
 use hearthd::clock::Stopwatch;
 use hearthd::config::Settings;
 use hearthd::engine::change::Changes;
+use hearthd::engine::traits::TraitRow;
 use hearthd::engine::{Arrival, Engine};
 use hearthd::event::ClockTime;
 use hearthd::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use hearthd::sources::capture;
-use hearthd::store::{Memory, Store};
+use hearthd::store::{JournalRow, Memory, Store};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, params_from_iter};
 use serde::Serialize;
@@ -32,7 +33,7 @@ const STATEMENTS: [&str; 11] = [
     "INSERT INTO held (arrival, row) VALUES (?1, ?2)",
     "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
     "INSERT OR REPLACE INTO nodes (name, row) VALUES (?1, ?2)",
-    "INSERT OR REPLACE INTO traits (name, row) VALUES (?1, ?2)",
+    "INSERT OR REPLACE INTO traits (resource, name, fields) VALUES (?1, ?2, ?3)",
     "UPDATE meta SET value = ?2 WHERE name = ?1",
     "INSERT INTO journal (sequence, kind, subject, at, line) VALUES (?1, ?2, ?3, ?4, ?5)",
 ];
@@ -60,8 +61,8 @@ impl Rows {
         let mut step = |engine: &mut Engine, arrivals: Vec<Arrival>, until| -> anyhow::Result<()> {
             let loaded = store.load(&engine.lookup(&arrivals, until))?;
             let changes = engine.step(arrivals, until, loaded);
-            let first = store.commit(&changes)?;
-            rows.batches.push(batch(&changes, first)?);
+            let journal = store.commit(&changes)?;
+            rows.batches.push(batch(&changes, journal)?);
             Ok(())
         };
         let mut arrivals = Vec::new();
@@ -104,7 +105,7 @@ impl Rows {
 }
 
 /// The rows of one transaction, in the order in which the store writes them.
-fn batch(changes: &Changes, first_sequence: u64) -> anyhow::Result<Vec<Row>> {
+fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut add = |statement, values| rows.push(Row { statement, values });
     let at = || Value::from(changes.at.0);
@@ -119,7 +120,7 @@ fn batch(changes: &Changes, first_sequence: u64) -> anyhow::Result<Vec<Row>> {
     }
     for (id, state) in &changes.notifications {
         let deadline = state.deadline.map(|deadline| deadline.0);
-        add(3, vec![blob(id.0), deadline.into(), state.touched.0.into(), json(state)?]);
+        add(3, vec![blob(id.0), deadline.into(), state.touched.0.into(), json(&**state)?]);
     }
     for arrival in &changes.unheld {
         add(4, vec![i64::try_from(*arrival)?.into()]);
@@ -128,26 +129,23 @@ fn batch(changes: &Changes, first_sequence: u64) -> anyhow::Result<Vec<Row>> {
         add(5, vec![i64::try_from(held.arrival)?.into(), json(held)?]);
     }
     for (ordering_key, (sort_key, released_at)) in &changes.released {
-        add(6, vec![ordering_key.clone().into(), json(sort_key)?, released_at.0.into()]);
+        add(6, vec![ordering_key.to_string().into(), json(sort_key)?, released_at.0.into()]);
     }
     for (name, node) in &changes.nodes {
         add(7, vec![name.to_string().into(), json(node)?]);
     }
-    for (name, traits) in &changes.traits {
-        add(8, vec![name.to_string().into(), json(traits)?]);
+    for TraitRow { resource, name, fields } in &changes.traits {
+        add(8, vec![resource.to_string().into(), name.clone().into(), json(fields)?]);
     }
     add(9, vec!["clock".to_owned().into(), at()]);
-    for (record, sequence) in changes.records.iter().zip(first_sequence..) {
-        let kind = record.kind.as_str().to_owned();
-        let line = record.to_line(sequence);
-        let sequence = i64::try_from(sequence)?;
-        add(
-            10,
-            vec![sequence.into(), kind.into(), record.subject.clone().into(), at(), line.into()],
-        );
+    for (row, record) in journal.into_iter().zip(&changes.records) {
+        let (sequence, kind) = (i64::try_from(row.sequence)?, row.kind.as_str().to_owned());
+        let subject = record.subject.clone();
+        let values = vec![sequence.into(), kind.into(), subject.into(), at(), row.line.into()];
+        add(10, values);
     }
     for number in ["last_sequence", "journal_bytes"] {
-        add(9, vec![number.to_owned().into(), i64::try_from(first_sequence)?.into()]);
+        add(9, vec![number.to_owned().into(), at()]);
     }
     Ok(rows)
 }

@@ -3,11 +3,12 @@
 //! One [`Changes`] is one transaction. Each row is named once, in its last state.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::graph::Node;
 use super::reorder::{Held, ReleaseReason, SortKey};
 use super::threads::Notification;
-use super::traits::ResourceTraits;
+use super::traits::TraitRow;
 use crate::event::{
     ClockTime, DedupeKey, NotificationId, RawMessage, Reason, Reject, ResourceName, SessionKey,
 };
@@ -36,7 +37,7 @@ pub struct Changes {
     /// Records for the journal, in order.
     pub records: Vec<Record>,
     /// Notifications in their new state.
-    pub notifications: Vec<(NotificationId, Notification)>,
+    pub notifications: Vec<(NotificationId, Arc<Notification>)>,
     /// Threads that gained a session.
     pub members: Vec<(SessionKey, NotificationId)>,
     /// Clips of sessions, which later threads of that session join.
@@ -46,11 +47,13 @@ pub struct Changes {
     /// Events that waited in the store and don't any more, by their arrival.
     pub unheld: Vec<u64>,
     /// The last release under each ordering key.
-    pub released: BTreeMap<String, (SortKey, ClockTime)>,
+    pub released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     /// Graph rows in their new state.
     pub nodes: Vec<(ResourceName, Node)>,
-    /// Trait rows in their new state.
-    pub traits: Vec<(ResourceName, ResourceTraits)>,
+    /// Traits in their new state.
+    pub traits: Vec<TraitRow>,
+    /// Traits that are kept no more, by resource and name.
+    pub dropped_traits: Vec<(ResourceName, String)>,
     /// What to count once this is committed.
     pub tally: Tally,
 }

@@ -53,9 +53,16 @@ pub(super) struct Register<V> {
 impl<V: Ord> Register<V> {
     /// Writes `value` unless the register holds a later one; equal stamps keep the larger value.
     pub(super) fn write(slot: &mut Option<Self>, stamp: &Stamp, value: V) {
-        let newer = slot.as_ref().is_none_or(|held| (&held.stamp, &held.value) < (stamp, &value));
-        if newer {
-            *slot = Some(Self { stamp: stamp.clone(), value });
+        match slot {
+            Some(held) => held.update(stamp, value),
+            None => *slot = Some(Self { stamp: stamp.clone(), value }),
+        }
+    }
+
+    /// The same for a register that was written before.
+    pub(super) fn update(&mut self, stamp: &Stamp, value: V) {
+        if (&self.stamp, &self.value) < (stamp, &value) {
+            *self = Self { stamp: stamp.clone(), value };
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -26,7 +27,7 @@ pub struct SortKey {
     time: DateTime<Utc>,
     state: ThreadState,
     publish_time: DateTime<Utc>,
-    message_id: String,
+    message_id: Arc<str>,
     key: DedupeKey,
 }
 
@@ -37,7 +38,7 @@ impl SortKey {
             time: event.time.0.at(),
             state: event.rank(),
             publish_time: event.publish_time.0.at(),
-            message_id: event.message_id.clone(),
+            message_id: event.message_id.as_str().into(),
             key: event.key,
         }
     }
@@ -56,7 +57,7 @@ pub struct Held {
     /// Counts arrivals: orders the timers of one instant.
     pub arrival: u64,
     /// Its ordering key.
-    pub ordering_key: String,
+    pub ordering_key: Arc<str>,
     /// Its place within the ordering key.
     pub sort_key: SortKey,
     /// The record to release.
@@ -103,13 +104,13 @@ pub(super) struct Release {
 pub(super) struct Reorder {
     hold: Duration,
     max_events: usize,
-    /// Boxed, since most keys have one event at a time, and a map's first node has room for eleven.
-    held: BTreeMap<String, BTreeMap<SortKey, Box<Held>>>,
+    /// Boxed, because a map moves its entries.
+    held: BTreeMap<(Arc<str>, SortKey), Box<Held>>,
     /// In the order in which holds end, which is the order of arrival.
-    timers: BTreeMap<(ClockTime, u64), (String, SortKey)>,
+    timers: BTreeMap<(ClockTime, u64), (Arc<str>, SortKey)>,
     bytes: usize,
     arrivals: u64,
-    released: LruCache<String, (SortKey, ClockTime)>,
+    released: LruCache<Arc<str>, (SortKey, ClockTime)>,
 }
 
 impl Reorder {
@@ -143,20 +144,15 @@ impl Reorder {
     }
 
     /// Notes what was last released under a key.
-    pub(super) fn remember(&mut self, ordering_key: &str, last: &SortKey, at: ClockTime) {
-        match self.released.get_mut(ordering_key) {
-            Some(slot) => *slot = (last.clone(), at),
-            None => {
-                self.released.put(ordering_key.to_owned(), (last.clone(), at));
-            }
-        }
+    pub(super) fn remember(&mut self, ordering_key: Arc<str>, last: SortKey, at: ClockTime) {
+        self.released.put(ordering_key, (last, at));
     }
 
     /// Takes an event in that is not late; returns what that releases.
     pub(super) fn hold(
         &mut self,
         at: ClockTime,
-        ordering_key: String,
+        ordering_key: Arc<str>,
         sort_key: SortKey,
         record: Record,
     ) -> Vec<Release> {
@@ -178,8 +174,8 @@ impl Reorder {
     }
 
     /// A copy of an event that waits.
-    pub(super) fn get(&self, ordering_key: &str, sort_key: &SortKey) -> Option<Held> {
-        self.held.get(ordering_key)?.get(sort_key).map(|row| Held::clone(row))
+    pub(super) fn get(&self, place: &(Arc<str>, SortKey)) -> Option<Held> {
+        self.held.get(place).map(|row| Held::clone(row))
     }
 
     /// The release that is due by `until` and comes first, if any.
@@ -203,27 +199,25 @@ impl Reorder {
 
     /// The hold of a timer ended: everything under its key that sorts at or before it goes.
     fn release(&mut self, timer: (ClockTime, u64), reason: ReleaseReason) -> Option<Release> {
-        let (ordering_key, last) = self.timers.remove(&timer)?;
-        let under_key = self.held.get_mut(&ordering_key)?;
-        let mut events = Vec::new();
-        while let Some(entry) = under_key.first_entry().filter(|entry| *entry.key() <= last) {
-            let row = *entry.remove();
+        let last = self.timers.get(&timer)?.clone();
+        let up_to_last = self.held.range(..=&last).rev();
+        let due = up_to_last.take_while(|((ordering_key, _), _)| *ordering_key == last.0);
+        let due: Vec<_> = due.map(|(place, _)| place.clone()).collect();
+        let mut events = Vec::with_capacity(due.len());
+        for place in due.iter().rev() {
+            let Some(row) = self.held.remove(place) else { continue };
             self.timers.remove(&(row.until, row.arrival));
             self.bytes = self.bytes.saturating_sub(row.record.size());
-            events.push(row);
-        }
-        if under_key.is_empty() {
-            self.held.remove(&ordering_key);
+            events.push(*row);
         }
         Some(Release { reason, events })
     }
 
     fn insert(&mut self, row: Held) {
-        let timer = (row.until, row.arrival);
-        self.timers.insert(timer, (row.ordering_key.clone(), row.sort_key.clone()));
+        let place = (Arc::clone(&row.ordering_key), row.sort_key.clone());
+        self.timers.insert((row.until, row.arrival), place.clone());
         self.bytes += row.record.size();
-        let under_key = self.held.entry(row.ordering_key.clone()).or_default();
-        under_key.insert(row.sort_key.clone(), Box::new(row));
+        self.held.insert(place, Box::new(row));
     }
 }
 
@@ -266,12 +260,12 @@ mod tests {
     /// Takes an event in under a key; returns the ids of what that releases.
     fn hold(reorder: &mut Reorder, at: i64, key: &str, event: &Event) -> Vec<Vec<String>> {
         let record = Record::event(event, false);
-        let releases = reorder.hold(ms(at), key.to_owned(), SortKey::of(event), record);
+        let releases = reorder.hold(ms(at), key.into(), SortKey::of(event), record);
         releases.iter().map(ids).collect()
     }
 
     fn ids(release: &Release) -> Vec<String> {
-        release.events.iter().map(|held| held.sort_key.message_id.clone()).collect()
+        release.events.iter().map(|held| held.sort_key.message_id.to_string()).collect()
     }
 
     fn due(reorder: &mut Reorder, until: i64) -> Option<Vec<String>> {
@@ -358,8 +352,7 @@ mod tests {
         for (at, id) in [(0, "a"), (60_000, "b")] {
             hold(&mut reorder, at, id, &event(id, 1, None));
         }
-        let held = reorder.held.into_values().flat_map(BTreeMap::into_values);
-        let rows: Vec<Held> = held.map(|row| *row).collect();
+        let rows: Vec<Held> = reorder.held.into_values().map(|row| *row).collect();
         let mut restored = Reorder::restore(HOLD, 10, rows, ms(1000));
         assert_eq!(restored.len(), 2);
         assert_eq!(due(&mut restored, 1999), None);

@@ -5,69 +5,68 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::register::{Register, Stamp};
 use crate::event::{Event, ResourceName, TraitUpdate};
 
-/// Most fields kept per resource, over all its traits: an SDM device has about 40. Beyond it the
-/// smallest names are kept, so that the result does not depend on the order of arrival.
-const MAX_FIELDS: usize = 1024;
+/// Most traits kept per resource, and fields per trait: an SDM device has about 12 traits of up to
+/// 5 fields. Beyond it the smallest names are kept, so that the order of arrival doesn't matter.
+const MAX_NAMES: usize = 256;
 
-/// The traits of one resource, as the store keeps them.
+/// The fields of a trait, as the store keeps them; the values are canonical JSON text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ResourceTraits {
-    traits: BTreeSet<String>,
-    /// By trait and field; the value is canonical JSON text.
-    #[serde(with = "pairs")]
-    fields: BTreeMap<(String, String), Register<String>>,
+pub struct Fields(BTreeMap<String, Register<String>>);
+
+impl Fields {
+    fn write(&mut self, stamp: &Stamp, update: &TraitUpdate) {
+        for (field, value) in &update.fields {
+            let value = value.to_string();
+            match self.0.get_mut(field) {
+                Some(register) => register.update(stamp, value),
+                None => {
+                    self.0.insert(field.clone(), Register { stamp: stamp.clone(), value });
+                }
+            }
+            if self.0.len() > MAX_NAMES {
+                self.0.pop_last();
+            }
+        }
+    }
+
+    fn to_json(&self) -> Map<String, Value> {
+        let value = |register: &Register<String>| serde_json::from_str(&register.value);
+        let fields = self.0.iter();
+        fields.map(|(name, held)| (name.clone(), value(held).unwrap_or_default())).collect()
+    }
 }
 
-impl ResourceTraits {
-    fn write(&mut self, stamp: &Stamp, update: &TraitUpdate) {
-        self.traits.insert(update.name.clone());
-        if self.traits.len() > MAX_FIELDS {
-            self.traits.pop_last();
-        }
-        for (field, value) in &update.fields {
-            let key = (update.name.clone(), field.clone());
-            let mut slot = self.fields.remove(&key);
-            Register::write(&mut slot, stamp, value.to_string());
-            self.fields.extend(slot.map(|register| (key, register)));
-            if self.fields.len() > MAX_FIELDS {
-                self.fields.pop_last();
-            }
-        }
-    }
-
-    /// `{trait: {field: value}}`, every trait that was ever seen among them.
-    pub fn to_json(&self) -> Value {
-        let mut traits: serde_json::Map<String, Value> = self
-            .traits
-            .iter()
-            .map(|name| (name.clone(), Value::Object(Default::default())))
-            .collect();
-        for ((name, field), register) in &self.fields {
-            if let Some(Value::Object(fields)) = traits.get_mut(name) {
-                let value = serde_json::from_str(&register.value).unwrap_or_default();
-                fields.insert(field.clone(), value);
-            }
-        }
-        Value::Object(traits)
-    }
+/// One trait of one resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraitRow {
+    /// The resource.
+    pub resource: ResourceName,
+    /// The trait's full name.
+    pub name: String,
+    /// Its fields.
+    pub fields: Fields,
 }
 
 /// All device state.
 #[derive(Debug, Default)]
 pub(super) struct Traits {
-    resources: BTreeMap<ResourceName, ResourceTraits>,
-    changed: BTreeSet<ResourceName>,
+    resources: BTreeMap<ResourceName, BTreeMap<String, Fields>>,
+    changed: BTreeSet<(ResourceName, String)>,
 }
 
 impl Traits {
     /// Takes up what the store kept.
-    pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, ResourceTraits)>) -> Self {
-        Self { resources: rows.into_iter().collect(), changed: BTreeSet::new() }
+    pub(super) fn restore(rows: impl IntoIterator<Item = TraitRow>) -> Self {
+        let mut traits = Self::default();
+        for TraitRow { resource, name, fields } in rows {
+            traits.resources.entry(resource).or_default().insert(name, fields);
+        }
+        traits
     }
 
     /// Merges the trait updates of an event.
@@ -77,45 +76,41 @@ impl Traits {
             return;
         };
         let stamp = Stamp::unranked(event);
-        let traits = self.resources.entry(resource.clone()).or_default();
         for update in &event.trait_updates {
-            traits.write(&stamp, update);
+            self.write(resource, &stamp, update);
         }
-        self.changed.insert(resource.clone());
     }
 
-    /// The rows that changed since the last call.
-    pub(super) fn take_changed(&mut self) -> Vec<(ResourceName, ResourceTraits)> {
-        let changed = std::mem::take(&mut self.changed);
-        changed
-            .into_iter()
-            .filter_map(|name| self.resources.get(&name).map(|row| (name, row.clone())))
-            .collect()
+    fn write(&mut self, resource: &ResourceName, stamp: &Stamp, update: &TraitUpdate) {
+        let traits = self.resources.entry(resource.clone()).or_default();
+        traits.entry(update.name.clone()).or_default().write(stamp, update);
+        self.changed.insert((resource.clone(), update.name.clone()));
+        if traits.len() > MAX_NAMES
+            && let Some((dropped, _)) = traits.pop_last()
+        {
+            self.changed.insert((resource.clone(), dropped));
+        }
     }
 
-    /// Every resource with its traits.
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&ResourceName, &ResourceTraits)> {
-        self.resources.iter()
-    }
-}
-
-/// A map with a pair as its key, as JSON: a list of `[trait, field, register]`.
-mod pairs {
-    use std::collections::BTreeMap;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    use super::Register;
-
-    type Fields = BTreeMap<(String, String), Register<String>>;
-
-    pub(super) fn serialize<S: Serializer>(fields: &Fields, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_seq(fields.iter().map(|((name, field), register)| (name, field, register)))
+    /// The traits that changed since the last call, and those that are kept no more.
+    pub(super) fn take_changed(&mut self) -> (Vec<TraitRow>, Vec<(ResourceName, String)>) {
+        let (mut rows, mut dropped) = (Vec::new(), Vec::new());
+        for (resource, name) in std::mem::take(&mut self.changed) {
+            match self.resources.get(&resource).and_then(|traits| traits.get(&name)) {
+                Some(fields) => rows.push(TraitRow { resource, name, fields: fields.clone() }),
+                None => dropped.push((resource, name)),
+            }
+        }
+        (rows, dropped)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Fields, D::Error> {
-        let rows = Vec::<(String, String, Register<String>)>::deserialize(from)?;
-        Ok(rows.into_iter().map(|(name, field, register)| ((name, field), register)).collect())
+    /// `{resource: {trait: {field: value}}}`, every trait that was ever seen among them.
+    pub(super) fn to_json(&self) -> Value {
+        let traits = |traits: &BTreeMap<String, Fields>| -> Map<String, Value> {
+            traits.iter().map(|(name, fields)| (name.clone(), fields.to_json().into())).collect()
+        };
+        let resources = self.resources.iter();
+        resources.map(|(name, row)| (name.to_string(), Value::from(traits(row)))).collect()
     }
 }
 
@@ -137,9 +132,9 @@ mod tests {
         TraitUpdate { name: name.to_owned(), fields }
     }
 
-    fn written(updates: &[(Stamp, TraitUpdate)]) -> ResourceTraits {
-        let mut traits = ResourceTraits::default();
-        updates.iter().for_each(|(stamp, update)| traits.write(stamp, update));
+    fn written(updates: &[(Stamp, TraitUpdate)]) -> Traits {
+        let (mut traits, device) = (Traits::default(), ResourceName::new("d"));
+        updates.iter().for_each(|(stamp, update)| traits.write(&device, stamp, update));
         traits
     }
 
@@ -152,7 +147,7 @@ mod tests {
             (stamp(2, "e2"), update("Setpoint", json!({"heat": 19}))),
             (stamp(0, "e3"), update("Presence", json!({}))),
         ];
-        let expected = json!({"Presence": {}, "Setpoint": {"heat": 22, "cool": 25}});
+        let expected = json!({"d": {"Presence": {}, "Setpoint": {"heat": 22, "cool": 25}}});
         assert_eq!(written(&updates).to_json(), expected);
         updates.reverse();
         assert_eq!(written(&updates).to_json(), expected);
@@ -161,23 +156,29 @@ mod tests {
     }
 
     #[test]
-    fn a_full_resource_keeps_the_smallest_names_in_any_order() {
-        let field = |n: usize| format!("f{n:04}");
-        let mut updates: Vec<_> = (0..MAX_FIELDS + 50)
-            .map(|n| (stamp(1, "e"), update("Odd", json!({ (field(n)): n }))))
-            .collect();
-        let kept = written(&updates);
-        assert_eq!(kept.fields.len(), MAX_FIELDS);
-        assert!(kept.fields.contains_key(&("Odd".to_owned(), field(MAX_FIELDS - 1))));
+    fn the_smallest_names_are_kept_in_any_order_and_the_store_forgets_the_others() {
+        let name = |n: usize| format!("n{n:04}");
+        let traits = (0..MAX_NAMES + 5).map(|n| (stamp(1, "e"), update(&name(n), json!({}))));
+        let fields = (0..MAX_NAMES + 5).map(|n| update(&name(0), json!({ (name(n)): n })));
+        let mut updates: Vec<_> =
+            traits.chain(fields.map(|update| (stamp(1, "e"), update))).collect();
+        let expected = written(&updates).to_json();
+        assert_eq!(expected["d"].as_object().map(Map::len), Some(MAX_NAMES));
+        assert_eq!(expected["d"][name(0)].as_object().map(Map::len), Some(MAX_NAMES));
         updates.reverse();
-        assert_eq!(written(&updates), kept);
+        let mut traits = written(&updates);
+        assert_eq!(traits.to_json(), expected);
+        let (rows, dropped) = traits.take_changed();
+        assert_eq!((rows.len(), dropped.len()), (MAX_NAMES, 5));
     }
 
     #[test]
     fn traits_are_read_back_as_they_were_written() {
-        let traits = written(&[(stamp(1, "e"), update("T", json!({"a": 65.0, "b": [null]})))]);
-        let text = serde_json::to_string(&traits).unwrap();
-        assert_eq!(serde_json::from_str::<ResourceTraits>(&text).unwrap(), traits);
-        assert_eq!(traits.to_json().to_string(), r#"{"T":{"a":65.0,"b":[null]}}"#);
+        let mut traits = written(&[(stamp(1, "e"), update("T", json!({"a": 65.0, "b": [null]})))]);
+        let (rows, _) = traits.take_changed();
+        let text = serde_json::to_string(&rows[0].fields).unwrap();
+        assert_eq!(serde_json::from_str::<Fields>(&text).unwrap(), rows[0].fields);
+        let restored = Traits::restore(rows);
+        assert_eq!(restored.to_json().to_string(), r#"{"d":{"T":{"a":65.0,"b":[null]}}}"#);
     }
 }

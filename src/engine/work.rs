@@ -4,13 +4,14 @@
 //! Keeps the bookkeeping out of `engine.rs`; decides nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::change::Changes;
 use super::graph::Node;
 use super::reorder::{Held, ReleaseReason, SortKey};
 use super::threads::{Join, Notification};
-use super::traits::ResourceTraits;
+use super::traits::TraitRow;
 use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
 use crate::record::Record;
 
@@ -30,7 +31,7 @@ pub struct Restored {
     /// The graph.
     pub nodes: Vec<(ResourceName, Node)>,
     /// Device state.
-    pub traits: Vec<(ResourceName, ResourceTraits)>,
+    pub traits: Vec<TraitRow>,
 }
 
 /// The rows that a step needs from the store.
@@ -63,7 +64,7 @@ pub struct Loaded {
     /// The first arrival of payloads.
     pub payloads: BTreeMap<DedupeKey, ClockTime>,
     /// The last release under ordering keys, and when that was.
-    pub ordering_keys: BTreeMap<String, (SortKey, ClockTime)>,
+    pub ordering_keys: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     /// Notifications.
     pub notifications: BTreeMap<NotificationId, Notification>,
     /// Sessions.
@@ -77,7 +78,7 @@ pub(super) struct Work {
     horizon: Duration,
     notifications: BTreeMap<NotificationId, Notification>,
     /// Events of this step that wait, by their place in the buffer.
-    held: BTreeMap<DedupeKey, (String, SortKey)>,
+    held: BTreeMap<DedupeKey, (Arc<str>, SortKey)>,
     pub(super) changes: Changes,
 }
 
@@ -109,10 +110,10 @@ impl Work {
         &mut self,
         id: NotificationId,
         at: ClockTime,
-        from_cache: impl FnOnce(NotificationId) -> Option<Notification>,
+        from_cache: impl FnOnce(NotificationId) -> Option<Arc<Notification>>,
     ) -> Option<Notification> {
         let of_step = self.notifications.remove(&id);
-        let found = of_step.or_else(|| from_cache(id)).or_else(|| {
+        let found = of_step.or_else(|| from_cache(id).map(Arc::unwrap_or_clone)).or_else(|| {
             // A copy: another step's cache may not shadow it, and it is put back changed.
             self.loaded.notifications.remove(&id)
         });
@@ -165,12 +166,12 @@ impl Work {
     }
 
     /// Notes that an event of this step waits.
-    pub(super) fn hold(&mut self, key: DedupeKey, ordering_key: &str, sort_key: &SortKey) {
-        self.held.insert(key, (ordering_key.to_owned(), sort_key.clone()));
+    pub(super) fn hold(&mut self, ordering_key: &Arc<str>, sort_key: &SortKey) {
+        self.held.insert(sort_key.key(), (Arc::clone(ordering_key), sort_key.clone()));
     }
 
     /// The events of this step that wait.
-    pub(super) fn still_held(&self) -> impl Iterator<Item = &(String, SortKey)> {
+    pub(super) fn still_held(&self) -> impl Iterator<Item = &(Arc<str>, SortKey)> {
         self.held.values()
     }
 
@@ -210,7 +211,8 @@ impl Work {
 
     /// All that is to be written.
     pub(super) fn into_changes(mut self) -> Changes {
-        self.changes.notifications = self.notifications.into_iter().collect();
+        let states = self.notifications.into_iter();
+        self.changes.notifications = states.map(|(id, state)| (id, Arc::new(state))).collect();
         self.changes
     }
 }

@@ -4,13 +4,14 @@
 //! both stores read back the same.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use super::{JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, StoreError};
 use crate::engine::change::{Changes, Quarantined};
 use crate::engine::graph::Node;
 use crate::engine::reorder::{Held, SortKey};
 use crate::engine::threads::Notification;
-use crate::engine::traits::ResourceTraits;
+use crate::engine::traits::{Fields, TraitRow};
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
 
@@ -29,10 +30,10 @@ pub struct Memory {
     notifications: BTreeMap<NotificationId, StoredNotification>,
     members: BTreeSet<(SessionKey, NotificationId)>,
     clips: BTreeMap<(SessionKey, String), ClockTime>,
-    released: BTreeMap<String, (SortKey, ClockTime)>,
+    released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     held: BTreeMap<u64, Held>,
     nodes: BTreeMap<ResourceName, Node>,
-    traits: BTreeMap<ResourceName, ResourceTraits>,
+    traits: BTreeMap<(ResourceName, String), Fields>,
     without_journal: bool,
     journal: VecDeque<(JournalRow, ClockTime)>,
     journal_bytes: u64,
@@ -56,7 +57,7 @@ impl Memory {
             held: self.held.values().cloned().collect(),
             deadlines: deadlines.filter_map(|(id, row)| Some((*id, row.deadline?))).collect(),
             nodes: self.nodes.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
-            traits: self.traits.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
+            traits: self.traits.iter().map(trait_row).collect(),
         })
     }
 
@@ -66,8 +67,8 @@ impl Memory {
             loaded.payloads.extend(self.payloads.get(key).map(|at| (*key, *at)));
         }
         for key in &lookup.ordering_keys {
-            let row = self.released.get(key);
-            loaded.ordering_keys.extend(row.map(|row| (key.clone(), row.clone())));
+            let row = self.released.get_key_value(key.as_str());
+            loaded.ordering_keys.extend(row.map(|(key, row)| (Arc::clone(key), row.clone())));
         }
         let mut notifications = lookup.notifications.clone();
         for key in &lookup.session_members {
@@ -98,11 +99,11 @@ impl Memory {
         of_session.map(|((_, url), at)| (url.clone(), *at)).collect()
     }
 
-    pub(super) fn commit(&mut self, changes: &Changes) -> Result<u64, StoreError> {
+    pub(super) fn commit(&mut self, changes: &Changes) -> Result<Vec<JournalRow>, StoreError> {
         self.clock = changes.at;
         self.payloads.extend(changes.seen.iter().copied());
         for (id, state) in &changes.notifications {
-            let text = serde_json::to_string(state).map_err(|source| StoreError::BadRow {
+            let text = serde_json::to_string(&**state).map_err(|source| StoreError::BadRow {
                 table: "notifications",
                 key: id.to_string(),
                 source,
@@ -123,23 +124,22 @@ impl Memory {
         }
         self.held.extend(changes.held.iter().map(|row| (row.arrival, row.clone())));
         self.nodes.extend(changes.nodes.iter().cloned());
-        self.traits.extend(changes.traits.iter().cloned());
+        for TraitRow { resource, name, fields } in &changes.traits {
+            self.traits.insert((resource.clone(), name.clone()), fields.clone());
+        }
+        for dropped in &changes.dropped_traits {
+            self.traits.remove(dropped);
+        }
         for message in &changes.quarantined {
             self.keep_in_quarantine(message);
         }
-        let first = self.last_sequence + 1;
-        if self.without_journal {
-            self.last_sequence += changes.records.len() as u64;
-            return Ok(first);
+        let rows = JournalRow::number(&changes.records, self.last_sequence);
+        self.last_sequence += rows.len() as u64;
+        if !self.without_journal {
+            self.journal_bytes += rows.iter().map(size).sum::<u64>();
+            self.journal.extend(rows.iter().map(|row| (row.clone(), changes.at)));
         }
-        for record in &changes.records {
-            self.last_sequence += 1;
-            let sequence = self.last_sequence;
-            let row = JournalRow { sequence, kind: record.kind, line: record.to_line(sequence) };
-            self.journal_bytes += size(&row);
-            self.journal.push_back((row, changes.at));
-        }
-        Ok(first)
+        Ok(rows)
     }
 
     fn keep_in_quarantine(&mut self, message: &Quarantined) {
@@ -211,6 +211,10 @@ impl Memory {
     pub(super) fn bytes(&self) -> u64 {
         self.journal_bytes + self.quarantine_bytes
     }
+}
+
+fn trait_row(((resource, name), fields): (&(ResourceName, String), &Fields)) -> TraitRow {
+    TraitRow { resource: resource.clone(), name: name.clone(), fields: fields.clone() }
 }
 
 fn size(row: &JournalRow) -> u64 {

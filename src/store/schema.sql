@@ -32,7 +32,12 @@ CREATE TABLE released (
 CREATE INDEX released_at ON released (at);
 CREATE TABLE held (arrival INTEGER PRIMARY KEY, row TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (name TEXT PRIMARY KEY, row TEXT NOT NULL) STRICT;
-CREATE TABLE traits (name TEXT PRIMARY KEY, row TEXT NOT NULL) STRICT;
+CREATE TABLE traits (
+    resource TEXT NOT NULL,
+    name TEXT NOT NULL,
+    fields TEXT NOT NULL,
+    PRIMARY KEY (resource, name)
+) STRICT;
 CREATE TABLE journal (
     sequence INTEGER PRIMARY KEY,
     kind TEXT NOT NULL,

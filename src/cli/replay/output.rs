@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::change::Tally;
 use crate::pipeline::{Committed, Pipeline};
 use crate::record::{self, RecordKind};
-use crate::store::Store;
+use crate::store::{JournalRow, Store};
 
 /// Bytes gathered before they are written: a pipe takes 64 KiB at once.
 const BUFFER: usize = 1 << 16;
@@ -65,15 +65,13 @@ impl<'a> Output<'a> {
 
     /// Writes what a step committed.
     pub(super) fn write(&mut self, committed: &Committed) -> anyhow::Result<()> {
-        let records = committed.records.iter().zip(committed.first_sequence..);
-        for (record, sequence) in records {
-            if self.kinds.contains(&record.kind) {
-                let line = record.to_line(sequence);
+        for JournalRow { kind, line, .. } in &committed.records {
+            if self.kinds.contains(kind) {
                 writeln!(self.stdout, "{line}").context("failed to write to standard output")?;
             }
-            if let (RecordKind::Notification, Some(last)) = (record.kind, &mut self.last) {
-                let id = record.id.split('.').next().unwrap_or_default();
-                last.insert(id.to_owned(), record.data.clone());
+            if let (RecordKind::Notification, Some(last)) = (kind, &mut self.last) {
+                let (id, data) = record::notification_of(line)?;
+                last.insert(id, data);
             }
         }
         self.count(&committed.tally);

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::write::integer;
 use crate::engine::threads::Notification;
+use crate::engine::traits::TraitRow;
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{ClockTime, NotificationId, ResourceName, SessionKey};
 use crate::record::RecordKind;
@@ -23,7 +24,7 @@ pub(super) fn restored(connection: &Connection) -> Result<Restored> {
             Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
         })?,
         nodes: rows(connection, "SELECT name, row FROM nodes", [], named)?,
-        traits: rows(connection, "SELECT name, row FROM traits", [], named)?,
+        traits: rows(connection, "SELECT resource, name, fields FROM traits", [], trait_row)?,
     })
 }
 
@@ -39,7 +40,7 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
         connection.prepare_cached("SELECT sort_key, at FROM released WHERE ordering_key = ?1")?;
     for key in &lookup.ordering_keys {
         let row = released.query_row([key], |row| Ok((json(row, 0)?, ClockTime(row.get(1)?))));
-        loaded.ordering_keys.extend(row.optional()?.map(|row| (key.clone(), row)));
+        loaded.ordering_keys.extend(row.optional()?.map(|row| (key.as_str().into(), row)));
     }
     let mut notifications = lookup.notifications.clone();
     for key in &lookup.session_members {
@@ -137,6 +138,11 @@ fn rows<T>(
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+fn trait_row(row: &Row<'_>) -> Result<TraitRow> {
+    let resource = ResourceName::from(row.get::<_, String>(0)?);
+    Ok(TraitRow { resource, name: row.get(1)?, fields: json(row, 2)? })
 }
 
 fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {

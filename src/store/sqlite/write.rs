@@ -4,11 +4,13 @@ use rusqlite::{Connection, Result, params};
 use serde::Serialize;
 
 use crate::engine::change::{Changes, Quarantined};
+use crate::engine::traits::TraitRow;
 use crate::event::ClockTime;
 use crate::record::Record;
+use crate::store::JournalRow;
 
-/// Writes all changes; returns the number of the first record.
-pub(super) fn changes(connection: &Connection, changes: &Changes) -> Result<u64> {
+/// Writes all changes; returns the new rows of the journal.
+pub(super) fn changes(connection: &Connection, changes: &Changes) -> Result<Vec<JournalRow>> {
     payloads_and_sessions(connection, changes)?;
     notifications(connection, changes)?;
     event_log(connection, changes)?;
@@ -47,7 +49,7 @@ fn notifications(connection: &Connection, changes: &Changes) -> Result<()> {
     )?;
     for (id, state) in &changes.notifications {
         let deadline = state.deadline.map(|deadline| deadline.0);
-        statement.execute(params![id.0, deadline, state.touched.0, json(state)?])?;
+        statement.execute(params![id.0, deadline, state.touched.0, json(&**state)?])?;
     }
     Ok(())
 }
@@ -76,10 +78,16 @@ fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
     for (name, row) in &changes.nodes {
         node.execute(params![name.as_str(), json(row)?])?;
     }
-    let mut traits =
-        connection.prepare_cached("INSERT OR REPLACE INTO traits (name, row) VALUES (?1, ?2)")?;
-    for (name, row) in &changes.traits {
-        traits.execute(params![name.as_str(), json(row)?])?;
+    let mut traits = connection.prepare_cached(
+        "INSERT OR REPLACE INTO traits (resource, name, fields) VALUES (?1, ?2, ?3)",
+    )?;
+    for TraitRow { resource, name, fields } in &changes.traits {
+        traits.execute(params![resource.as_str(), name, json(fields)?])?;
+    }
+    let mut drop_trait =
+        connection.prepare_cached("DELETE FROM traits WHERE resource = ?1 AND name = ?2")?;
+    for (resource, name) in &changes.dropped_traits {
+        drop_trait.execute(params![resource.as_str(), name])?;
     }
     Ok(())
 }
@@ -104,24 +112,22 @@ fn quarantine(connection: &Connection, message: &Quarantined, at: ClockTime) -> 
     Ok(())
 }
 
-fn journal(connection: &Connection, records: &[Record], at: ClockTime) -> Result<u64> {
-    let mut last = super::read::meta(connection, "last_sequence")?;
-    let mut bytes = super::read::meta(connection, "journal_bytes")?;
-    let first = last + 1;
+fn journal(connection: &Connection, records: &[Record], at: ClockTime) -> Result<Vec<JournalRow>> {
+    let last = super::read::meta(connection, "last_sequence")?.unsigned_abs();
+    let rows = JournalRow::number(records, last);
+    let Some(end) = rows.last() else { return Ok(rows) };
     let mut statement = connection.prepare_cached(
         "INSERT INTO journal (sequence, kind, subject, at, line) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for record in records {
-        last += 1;
-        let line = record.to_line(last.unsigned_abs());
-        bytes += integer(line.len() as u64);
-        statement.execute(params![last, record.kind.as_str(), record.subject, at.0, line])?;
+    for (row, record) in rows.iter().zip(records) {
+        let (sequence, kind) = (integer(row.sequence), row.kind.as_str());
+        statement.execute(params![sequence, kind, record.subject, at.0, row.line])?;
     }
-    if !records.is_empty() {
-        set_meta(connection, "last_sequence", last)?;
-        set_meta(connection, "journal_bytes", bytes)?;
-    }
-    Ok(first.unsigned_abs())
+    let bytes: u64 = rows.iter().map(|row| row.line.len() as u64).sum();
+    let before = super::read::meta(connection, "journal_bytes")?;
+    set_meta(connection, "last_sequence", integer(end.sequence))?;
+    set_meta(connection, "journal_bytes", before + integer(bytes))?;
+    Ok(rows)
 }
 
 /// Moves a sink's cursor forward.

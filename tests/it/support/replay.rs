@@ -12,7 +12,7 @@ use hearthd::event::ClockTime;
 use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
 use hearthd::record;
 use hearthd::sources::{Incoming, capture};
-use hearthd::store::{Sqlite, Store, StoreError};
+use hearthd::store::{JournalRow, Sqlite, Store, StoreError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -168,10 +168,9 @@ impl Run {
     fn keep(&mut self, committed: &Committed) -> Vec<Value> {
         self.counts.add(&committed.tally);
         let mut records = Vec::new();
-        for (record, sequence) in committed.records.iter().zip(committed.first_sequence..) {
-            let line = record.to_line(sequence);
+        for JournalRow { line, .. } in &committed.records {
             writeln!(self.text, "{line}").unwrap();
-            records.push(serde_json::from_str(&line).unwrap());
+            records.push(serde_json::from_str(line).unwrap());
         }
         records
     }
