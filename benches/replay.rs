@@ -33,6 +33,10 @@ const WATCHED_MESSAGES: usize = 1_000_000;
 /// Runs of each kind, in turns.
 const RUNS: usize = 3;
 
+/// The program's own.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const SEED: u64 = 20_250_609;
 
 /// How often the memory of the watched process is read. Its peak never falls, so that only what it

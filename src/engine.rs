@@ -36,15 +36,16 @@ use self::change::{Changes, Quarantined};
 use self::dedupe::Dedupe;
 use self::graph::{Graph, Resource};
 use self::reorder::{Release, ReleaseReason, Reorder, SortKey};
-use self::threads::{Join, Notification, Part, ThreadSettings, Timers};
+use self::threads::{Join, Notification, Part, Shown, ThreadSettings, Timers};
 use self::traits::Traits;
 use self::work::Work;
 pub use self::work::{Loaded, Lookup, Restored, Session};
 use crate::event::{ClockTime, Decoded, DedupeKey, Event, Flag, NotificationId, RawMessage};
 use crate::record::Record;
 
-/// Notifications kept in memory (about 2 KiB each); the store has the rest.
-const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
+/// Notifications kept in memory (about 3 KiB each), since most get their messages within a minute;
+/// the store has the rest.
+const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
 /// Most open notifications, since each has a timer in memory (about 60 bytes). Beyond it the
 /// engine has no room for messages until a timer runs out.
@@ -303,13 +304,9 @@ impl Engine {
     ) {
         let place = self.graph.place(&state.resource).unwrap_or_default();
         state.revision += 1;
-        state.shown = threads::Shown {
-            structure: place.structure,
-            room: place.room,
-            display_name: place.display_name,
-            alert_until: alert
-                .and_then(|event| Notification::alert_until(event, &self.settings.threads)),
-        };
+        let alert_until =
+            alert.and_then(|event| Notification::alert_until(event, &self.settings.threads));
+        state.shown = Shown::new(place, alert_until);
         work.count_revision(state, was_closed);
         work.changes.records.push(Record::notification(id, state));
     }

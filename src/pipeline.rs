@@ -19,7 +19,7 @@ use crate::store::{JournalRow, Retention, Store, StoreError, Trimmed};
 pub const MAX_BATCH: usize = 256;
 
 /// Trims per horizon, and per full journal.
-const TRIMS_PER_BOUND: u32 = 64;
+const TRIMS_PER_BOUND: u32 = 16;
 
 /// What the pipeline depends on.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl Pipeline {
         let mut committed = Committed { tally: changes.tally.clone(), ..Committed::default() };
         if !changes.is_empty() {
             let watch = Stopwatch::start();
-            committed.records = self.store.commit(&changes)?;
+            committed.records = self.store.commit(changes)?;
             committed.commit_seconds = Some(watch.seconds());
         }
         self.engine = Some(engine);
@@ -125,7 +125,7 @@ impl Pipeline {
     }
 
     /// Forgets what is past its retention, if that is due: often enough that the store stays within
-    /// a few per cent of its bounds, and when there is more, at once again.
+    /// a sixteenth of its bounds, and when there is more, at once again.
     pub fn trim(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
         let Retention { horizon, journal_bytes, .. } = self.settings.retention;
         if now < self.next_trim && self.untrimmed < journal_bytes / u64::from(TRIMS_PER_BOUND) {

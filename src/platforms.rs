@@ -207,7 +207,7 @@ mod tests {
         let depth = MAX_DEPTH - 1;
         let body = payload(&("[".repeat(depth) + &"]".repeat(depth)));
         let event = decoded(body).outcome.unwrap();
-        let line = Record::event(&event, false).to_line(1);
+        let line = Record::event(&event, false).into_line(1);
         serde_json::from_str::<Value>(&line).unwrap();
     }
 
@@ -323,8 +323,8 @@ mod tests {
         assert_eq!(one.key, two.key);
         match (one.outcome, two.outcome) {
             (Ok(one), Ok(two)) => {
-                let line = Record::event(&one, false).to_line(1);
-                assert_eq!(line, Record::event(&two, false).to_line(1));
+                let line = Record::event(&one, false).into_line(1);
+                assert_eq!(line, Record::event(&two, false).into_line(1));
                 serde_json::from_str::<Value>(&line).unwrap();
             }
             (Err(one), Err(two)) => assert_eq!(one, two),

@@ -42,98 +42,94 @@ impl RecordKind {
     }
 }
 
-/// Most envelopes and data fit into this, so that writing them does not move them about in memory.
-const ENVELOPE_BYTES: usize = 640;
-const DATA_BYTES: usize = 2048;
-
-/// A record before the journal gave it a number.
+/// A record before the journal gives it a number.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Record {
     /// What it tells of.
     pub kind: RecordKind,
-    /// Its id: stable across restart, redelivery and replay.
-    pub id: String,
-    /// The CloudEvents source.
-    pub source: String,
     /// The resource that it is about.
     pub subject: String,
-    /// The event time.
-    pub time: Timestamp,
-    /// Its `data`, as JSON text.
-    pub data: Box<str>,
+    /// One line of JSON, written once: its number goes into the place that is kept for it.
+    line: String,
+    number_at: usize,
 }
+
+/// The place of a sequence: 20 digits (contract, section 3), enough for any `u64`.
+const UNNUMBERED: &str = "00000000000000000000";
+
+/// What stands before the sequence. Its quotes can't occur like this inside a JSON text.
+const SEQUENCE_FIELD: &str = r#""sequence":""#;
+
+/// Bytes of most lines, so that they are written without growing: an SDM event has about 1,300.
+const LINE_BYTES: usize = 2048;
 
 impl Record {
     /// A revision of a notification. The record must be written right after the revision was made.
     pub fn notification(id: NotificationId, state: &Notification) -> Self {
-        Self {
-            kind: RecordKind::Notification,
-            id: format!("{id}.{}", state.revision),
-            source: source(state.platform, &state.resource),
-            subject: state.resource.as_str().to_owned(),
-            time: state.last_event_at.clone(),
-            data: data(&NotificationData::new(id, state)),
-        }
+        let revision_id = format!("{id}.{}", state.revision);
+        let data = NotificationData::new(id, state);
+        let (platform, subject) = (state.platform, Some(&state.resource));
+        let time = &state.last_event_at;
+        Self::new(RecordKind::Notification, &revision_id, platform, subject, time, data)
     }
 
     /// An event of the ordered lane.
     pub fn event(event: &Event, late: bool) -> Self {
-        let subject = event.subject();
-        Self {
-            kind: RecordKind::Event,
-            id: event.key.to_string(),
-            source: subject.map(|name| source(event.platform, name)).unwrap_or_default(),
-            subject: subject.map(|name| name.as_str().to_owned()).unwrap_or_default(),
-            time: event.time.0.clone(),
-            data: data(&EventData::new(event, late)),
-        }
+        let (id, data) = (event.key.to_string(), EventData::new(event, late));
+        let (platform, subject) = (event.platform, event.subject());
+        Self::new(RecordKind::Event, &id, platform, subject, &event.time.0, data)
     }
 
     /// The `n`th change of the graph that an event brought, counted from 1.
     pub fn relation(event: &Event, n: usize, change: &GraphChange) -> Self {
-        Self {
-            kind: RecordKind::Relation,
-            id: format!("{}.{n}", event.key),
-            source: source(event.platform, &change.resource),
-            subject: change.resource.as_str().to_owned(),
-            time: event.time.0.clone(),
-            data: data(change),
-        }
+        let (id, subject) = (format!("{}.{n}", event.key), Some(&change.resource));
+        Self::new(RecordKind::Relation, &id, event.platform, subject, &event.time.0, change)
     }
 
-    /// Bytes that the record takes in memory, about.
-    pub fn size(&self) -> usize {
-        size_of::<Self>() + self.subject.len() + self.source.len() + self.data.len()
-    }
-
-    /// The record as one line of JSON, without line end, under its number in the journal.
-    pub fn to_line(&self, sequence: u64) -> String {
-        let envelope = Envelope {
+    fn new(
+        kind: RecordKind,
+        id: &str,
+        platform: Platform,
+        subject: Option<&ResourceName>,
+        time: &Timestamp,
+        data: impl Serialize,
+    ) -> Self {
+        let source = source(platform, subject);
+        let subject = subject.map_or("", ResourceName::as_str);
+        let line = text(&Envelope {
             specversion: "1.0",
-            id: &self.id,
-            source: &self.source,
-            r#type: match self.kind {
+            id,
+            source: &source,
+            r#type: match kind {
                 RecordKind::Notification => "hearthd.notification",
                 RecordKind::Event => "hearthd.event",
                 RecordKind::Relation => "hearthd.relation",
             },
-            subject: &self.subject,
-            time: &self.time,
+            subject,
+            time,
             datacontenttype: "application/json",
-            sequence: format!("{sequence:020}"),
-        };
-        // The envelope ends with its brace; the data goes before that.
-        let mut line = String::with_capacity(self.size() + ENVELOPE_BYTES);
-        line.push_str(text(&envelope, ENVELOPE_BYTES).trim_end_matches('}'));
-        line.push_str(r#","data":"#);
-        line.push_str(&self.data);
-        line.push('}');
-        line
+            sequence: UNNUMBERED,
+            data,
+        });
+        let number_at = line.find(SEQUENCE_FIELD).map_or(0, |at| at + SEQUENCE_FIELD.len());
+        Self { kind, subject: subject.to_owned(), line, number_at }
+    }
+
+    /// Bytes that the record takes in memory, about.
+    pub fn size(&self) -> usize {
+        size_of::<Self>() + self.subject.len() + self.line.capacity()
+    }
+
+    /// The record as one line of JSON, without line end, under its number in the journal.
+    pub fn into_line(mut self, sequence: u64) -> String {
+        let place = self.number_at..self.number_at + UNNUMBERED.len();
+        self.line.replace_range(place, &format!("{sequence:020}"));
+        self.line
     }
 }
 
 #[derive(Serialize)]
-struct Envelope<'a> {
+struct Envelope<'a, D> {
     specversion: &'static str,
     id: &'a str,
     source: &'a str,
@@ -141,12 +137,13 @@ struct Envelope<'a> {
     subject: &'a str,
     time: &'a Timestamp,
     datacontenttype: &'static str,
-    sequence: String,
+    sequence: &'static str,
+    data: D,
 }
 
 /// The `data` of a notification, as the last revision showed it.
 pub fn notification_data(id: NotificationId, state: &Notification) -> Box<str> {
-    data(&NotificationData::new(id, state))
+    text(&NotificationData::new(id, state)).into()
 }
 
 /// The notificationId and the `data` of a notification's line.
@@ -176,24 +173,20 @@ pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
     serde_json::json!({ "resources": resources.collect::<Vec<_>>() })
 }
 
-fn data(data: &impl Serialize) -> Box<str> {
-    text(data, DATA_BYTES).into()
-}
-
 /// Writes our own types, whose serialisation can't fail: they have text keys and no foreign code.
-fn text(value: &impl Serialize, expected_bytes: usize) -> String {
-    let mut text = Vec::with_capacity(expected_bytes);
+fn text(value: &impl Serialize) -> String {
+    let mut text = Vec::with_capacity(LINE_BYTES);
     match serde_json::to_writer(&mut text, value) {
         Ok(()) => String::from_utf8(text).unwrap_or_default(),
         Err(_) => String::new(),
     }
 }
 
-fn source(platform: Platform, resource: &ResourceName) -> String {
+fn source(platform: Platform, resource: Option<&ResourceName>) -> String {
     let authority = match platform {
         Platform::Sdm => "//smartdevicemanagement.googleapis.com",
     };
-    match resource.enterprise() {
+    match resource.and_then(ResourceName::enterprise) {
         Some(enterprise) => format!("{authority}/{enterprise}"),
         None => authority.to_owned(),
     }
@@ -209,7 +202,7 @@ struct NotificationData<'a> {
     alert: bool,
     alert_until: Option<&'a Timestamp>,
     resource: &'a ResourceName,
-    structure: Option<&'a ResourceName>,
+    structure: Option<ResourceName>,
     room: Option<&'a ResourceName>,
     title: &'a str,
     body: String,
@@ -240,7 +233,7 @@ impl<'a> NotificationData<'a> {
             alert: shown.alert_until.is_some(),
             alert_until: shown.alert_until.as_ref(),
             resource: &state.resource,
-            structure: shown.structure.as_ref(),
+            structure: shown.structure(),
             room: shown.room.as_ref(),
             title: shown.display_name.as_deref().unwrap_or_else(|| state.resource.short_id()),
             body: body(&state.kinds),

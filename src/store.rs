@@ -191,19 +191,22 @@ pub struct JournalRow {
     pub sequence: u64,
     /// What it tells of.
     pub kind: RecordKind,
+    /// The resource that it is about.
+    pub subject: String,
     /// The record, one line of JSON.
     pub line: String,
 }
 
 impl JournalRow {
     /// The records that follow the one with the number `last`.
-    fn number(records: &[Record], last: u64) -> Vec<Self> {
-        let row = |(record, sequence): (&Record, u64)| Self {
+    fn number(records: Vec<Record>, last: u64) -> Vec<Self> {
+        let row = |(record, sequence): (Record, u64)| Self {
             sequence,
             kind: record.kind,
-            line: record.to_line(sequence),
+            subject: record.subject.clone(),
+            line: record.into_line(sequence),
         };
-        records.iter().zip(last + 1..).map(row).collect()
+        records.into_iter().zip(last + 1..).map(row).collect()
     }
 }
 
@@ -263,7 +266,7 @@ impl Store {
 
     /// Writes all changes or none; returns the new rows of the journal. When this returns, they
     /// survive a loss of power (as far as the store survives at all).
-    pub fn commit(&mut self, changes: &Changes) -> Result<Vec<JournalRow>, StoreError> {
+    pub fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
         match self {
             Self::Memory(memory) => memory.commit(changes),
             Self::Sqlite(sqlite) => sqlite.commit(changes),

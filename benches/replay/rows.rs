@@ -61,7 +61,7 @@ impl Rows {
         let mut step = |engine: &mut Engine, arrivals: Vec<Arrival>, until| -> anyhow::Result<()> {
             let loaded = store.load(&engine.lookup(&arrivals, until))?;
             let changes = engine.step(arrivals, until, loaded);
-            let journal = store.commit(&changes)?;
+            let journal = store.commit(changes.clone())?;
             rows.batches.push(batch(&changes, journal)?);
             Ok(())
         };
@@ -138,11 +138,9 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
         add(8, vec![resource.to_string().into(), name.clone().into(), json(fields)?]);
     }
     add(9, vec!["clock".to_owned().into(), at()]);
-    for (row, record) in journal.into_iter().zip(&changes.records) {
-        let (sequence, kind) = (i64::try_from(row.sequence)?, row.kind.as_str().to_owned());
-        let subject = record.subject.clone();
-        let values = vec![sequence.into(), kind.into(), subject.into(), at(), row.line.into()];
-        add(10, values);
+    for JournalRow { sequence, kind, subject, line } in journal {
+        let (sequence, kind) = (i64::try_from(sequence)?, kind.as_str().to_owned());
+        add(10, vec![sequence.into(), kind.into(), subject.into(), at(), line.into()]);
     }
     for number in ["last_sequence", "journal_bytes"] {
         add(9, vec![number.to_owned().into(), at()]);

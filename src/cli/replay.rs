@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -19,7 +20,7 @@ use self::output::Output;
 use crate::cli::EXIT_BAD_DATA;
 use crate::config::Settings;
 use crate::engine::Arrival;
-use crate::event::ClockTime;
+use crate::event::{ClockTime, Decoded, RawMessage};
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
@@ -95,7 +96,12 @@ pub fn run(
     }
     let disturbance = Disturbance { shuffle: args.shuffle, duplicate: args.duplicate };
     let messages = input::messages(&args.files, disturbance)?;
-    let pipeline = Pipeline::open(store, PipelineSettings::from(&settings))?;
+    let mut settings = PipelineSettings::from(&settings);
+    if args.state.is_none() {
+        // A cache in front of memory would only double it.
+        settings.engine.dedupe_cache = 0;
+    }
+    let pipeline = Pipeline::open(store, settings)?;
     let output = Output::new(args, stdout, pipeline.store())?;
     let mut replay = Replay { pipeline, output, pace: args.pace, batch: Vec::new() };
     replay.feed(messages)?;
@@ -109,6 +115,11 @@ pub fn run(
     })
 }
 
+/// Batches that are decoded before they are needed: enough that neither thread waits for long.
+const BATCHES_AHEAD: usize = 4;
+
+type DecodedMessage = anyhow::Result<(RawMessage, Decoded)>;
+
 struct Replay<'a> {
     pipeline: Pipeline,
     output: Output<'a>,
@@ -117,27 +128,48 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
+    /// Feeds all messages. A second thread reads and decodes, which needs nothing of the pipeline.
     fn feed(
         &mut self,
-        messages: impl Iterator<Item = anyhow::Result<Incoming>>,
+        messages: impl Iterator<Item = anyhow::Result<Incoming>> + Send,
     ) -> anyhow::Result<()> {
+        let settings = self.pipeline.decode_settings().clone();
+        let (sender, batches) = mpsc::sync_channel(BATCHES_AHEAD);
+        let size = if self.pace.is_some() { 1 } else { MAX_BATCH };
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let mut decoded = messages
+                    .map(|message| message.map(|message| Pipeline::decode(&settings, message)));
+                loop {
+                    let batch: Vec<_> = decoded.by_ref().take(size).collect();
+                    // Nobody receives any more after an error.
+                    if batch.is_empty() || sender.send(batch).is_err() {
+                        break;
+                    }
+                }
+            });
+            self.feed_batches(&batches)
+        })
+    }
+
+    fn feed_batches(&mut self, batches: &Receiver<Vec<DecodedMessage>>) -> anyhow::Result<()> {
         let progress = progress_bar();
         let mut clock = self.clock();
-        for message in messages {
-            let (raw, decoded) = Pipeline::decode(self.pipeline.decode_settings(), message?);
-            let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
-            if let Some(pace) = self.pace {
-                self.keep_pace(clock, at, pace)?;
+        for batch in batches {
+            progress.inc(batch.len() as u64);
+            for message in batch {
+                let (raw, decoded) = message?;
+                let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
+                if let Some(pace) = self.pace {
+                    self.keep_pace(clock, at, pace)?;
+                }
+                clock = at;
+                self.batch.push(Arrival { at, raw, decoded });
             }
-            clock = at;
-            self.batch.push(Arrival { at, raw, decoded });
-            if self.batch.len() >= MAX_BATCH || self.pace.is_some() {
-                self.step(at)?;
-            }
-            progress.inc(1);
+            self.step(clock)?;
         }
         progress.finish_and_clear();
-        self.step(clock)
+        Ok(())
     }
 
     /// After the last message: runs the virtual clock on until no timer is left.

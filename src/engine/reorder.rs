@@ -19,7 +19,7 @@ use crate::record::Record;
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
 /// Last released sort keys kept in memory (about 200 bytes each); the store has the rest.
-const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(16_384).expect("not zero");
+const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// What the event log of one ordering key is sorted by (contract, section 3).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -10,6 +10,7 @@ use chrono::TimeDelta;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use super::graph::Place;
 use crate::event::{
     Activity, Clip, ClockTime, Event, NotificationId, Platform, ResourceName, SessionKey,
     ThreadState, Timestamp,
@@ -80,9 +81,9 @@ pub struct Notification {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shown {
-    /// The structure of the device.
+    /// The structure of the device, unless its room's name tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub structure: Option<ResourceName>,
+    structure: Option<ResourceName>,
     /// The room of the device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub room: Option<ResourceName>,
@@ -92,6 +93,21 @@ pub struct Shown {
     /// Until when this revision rings; `None` if it doesn't.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alert_until: Option<Timestamp>,
+}
+
+impl Shown {
+    /// What a revision shows of a device that is at that place.
+    pub(super) fn new(place: Place, alert_until: Option<Timestamp>) -> Self {
+        let Place { structure, room, display_name } = place;
+        // A room lies in the structure that is shown (contract, section 4).
+        let structure = structure.filter(|_| room.is_none());
+        Self { structure, room, display_name, alert_until }
+    }
+
+    /// The structure of the device.
+    pub fn structure(&self) -> Option<ResourceName> {
+        self.structure.clone().or_else(|| self.room.as_ref()?.structure_of_room())
+    }
 }
 
 fn is_false(flag: &bool) -> bool {

@@ -34,7 +34,7 @@ pub struct CaptureError {
 
 /// The messages of one capture file, blank lines left out.
 pub struct Reader {
-    input: Box<dyn BufRead>,
+    input: Box<dyn BufRead + Send>,
     path: PathBuf,
     name: String,
     line: u64,
@@ -45,7 +45,7 @@ pub struct Reader {
 /// Opens a capture file by its ending: `.gz`, `.zst`, anything else plain; `-` is standard input.
 pub fn open(path: &Path) -> Result<Reader, CaptureError> {
     let failed = |source| CaptureError { place: path.display().to_string(), source };
-    let input: Box<dyn Read> = if path == Path::new("-") {
+    let input: Box<dyn Read + Send> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
         let file = File::open(path).map_err(failed)?;
@@ -60,7 +60,7 @@ pub fn open(path: &Path) -> Result<Reader, CaptureError> {
 
 impl Reader {
     /// Reads from anything; `path` names it in message ids and faults.
-    pub fn new(input: Box<dyn BufRead>, path: &Path) -> Self {
+    pub fn new(input: Box<dyn BufRead + Send>, path: &Path) -> Self {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
         let clock = Timestamp::from_utc(DateTime::UNIX_EPOCH);
         Self { input, path: path.to_owned(), name, line: 0, clock }

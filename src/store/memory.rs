@@ -99,41 +99,37 @@ impl Memory {
         of_session.map(|((_, url), at)| (url.clone(), *at)).collect()
     }
 
-    pub(super) fn commit(&mut self, changes: &Changes) -> Result<Vec<JournalRow>, StoreError> {
+    pub(super) fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
         self.clock = changes.at;
-        self.payloads.extend(changes.seen.iter().copied());
-        for (id, state) in &changes.notifications {
-            let text = serde_json::to_string(&**state).map_err(|source| StoreError::BadRow {
+        self.payloads.extend(changes.seen);
+        for (id, state) in changes.notifications {
+            let text = serde_json::to_string(&*state).map_err(|source| StoreError::BadRow {
                 table: "notifications",
                 key: id.to_string(),
                 source,
             })?;
             let (deadline, touched) = (state.deadline, state.touched);
             let row = StoredNotification { deadline, touched, state: text.into() };
-            self.notifications.insert(*id, row);
+            self.notifications.insert(id, row);
         }
-        self.members.extend(changes.members.iter().copied());
-        for (session, url, at) in &changes.clips {
-            self.clips.insert((*session, url.clone()), *at);
-        }
-        for (key, row) in &changes.released {
-            self.released.insert(key.clone(), row.clone());
-        }
+        self.members.extend(changes.members);
+        let clips = changes.clips.into_iter();
+        self.clips.extend(clips.map(|(session, url, at)| ((session, url), at)));
+        self.released.extend(changes.released);
         for arrival in &changes.unheld {
             self.held.remove(arrival);
         }
-        self.held.extend(changes.held.iter().map(|row| (row.arrival, row.clone())));
-        self.nodes.extend(changes.nodes.iter().cloned());
-        for TraitRow { resource, name, fields } in &changes.traits {
-            self.traits.insert((resource.clone(), name.clone()), fields.clone());
-        }
+        self.held.extend(changes.held.into_iter().map(|row| (row.arrival, row)));
+        self.nodes.extend(changes.nodes);
+        let traits = changes.traits.into_iter();
+        self.traits.extend(traits.map(|row| ((row.resource, row.name), row.fields)));
         for dropped in &changes.dropped_traits {
             self.traits.remove(dropped);
         }
         for message in &changes.quarantined {
             self.keep_in_quarantine(message);
         }
-        let rows = JournalRow::number(&changes.records, self.last_sequence);
+        let rows = JournalRow::number(changes.records, self.last_sequence);
         self.last_sequence += rows.len() as u64;
         if !self.without_journal {
             self.journal_bytes += rows.iter().map(size).sum::<u64>();

@@ -48,7 +48,7 @@ impl Sqlite {
         Ok(Self { connection, path: path.to_owned(), _lock: None })
     }
 
-    pub(super) fn commit(&mut self, changes: &Changes) -> Result<Vec<JournalRow>, StoreError> {
+    pub(super) fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
         self.transact(Operation::Commit, |connection| write::changes(connection, changes))
     }
 

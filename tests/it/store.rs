@@ -45,7 +45,7 @@ fn make(scenario: &str) -> Made {
         arrivals.extend(batch.iter().cloned());
         let loaded = store.load(&engine.lookup(&batch, end)).unwrap();
         let of_step = engine.step(batch, end, loaded);
-        store.commit(&of_step).unwrap();
+        store.commit(of_step.clone()).unwrap();
         changes.push(of_step);
     }
     let lookup = fresh_engine().lookup(&arrivals, end);
@@ -58,7 +58,7 @@ fn fresh_engine() -> Engine {
 
 /// Commits every step; returns the number of the first record.
 fn commit(store: &mut Store, made: &Made) -> u64 {
-    let rows = made.changes.iter().flat_map(|changes| store.commit(changes).unwrap());
+    let rows = made.changes.iter().flat_map(|changes| store.commit(changes.clone()).unwrap());
     rows.map(|row| row.sequence).min().unwrap()
 }
 
@@ -85,7 +85,10 @@ fn every_store_gives_back_the_same() {
         let (mut in_memory, disk) = (memory(), Disk::new());
         let mut on_disk = disk.store();
         for changes in &made.changes {
-            assert_eq!(in_memory.commit(changes).unwrap(), on_disk.commit(changes).unwrap());
+            assert_eq!(
+                in_memory.commit(changes.clone()).unwrap(),
+                on_disk.commit(changes.clone()).unwrap()
+            );
         }
         let expected = all_of(&in_memory, &made.lookup);
         assert_eq!(all_of(&on_disk, &made.lookup), expected, "{scenario}");
@@ -136,7 +139,7 @@ fn numbers_go_on_after_the_journal_was_forgotten() {
         let nothing = Retention { journal_bytes: 0, ..FOREVER };
         store.trim(first.end, &nothing).unwrap();
         assert!(lines(store).is_empty());
-        assert_eq!(store.commit(&second.changes[0]).unwrap()[0].sequence, last + 1);
+        assert_eq!(store.commit(second.changes[0].clone()).unwrap()[0].sequence, last + 1);
         assert_eq!(store.journal(last, 1).unwrap()[0].sequence, last + 1);
     });
 }
@@ -283,7 +286,7 @@ fn readers_look_on_beside_the_one_writer() {
     drop(writer);
     let mut writer = disk.store();
     assert_eq!(
-        writer.commit(&made.changes[0]).unwrap()[0].sequence,
+        writer.commit(made.changes[0].clone()).unwrap()[0].sequence,
         lines(&reader).len() as u64 - made.changes[0].records.len() as u64 + 1
     );
 }

@@ -18,7 +18,7 @@ pub(super) struct Disturbance {
     pub(super) duplicate: f64,
 }
 
-type Messages = Box<dyn Iterator<Item = anyhow::Result<Incoming>>>;
+type Messages = Box<dyn Iterator<Item = anyhow::Result<Incoming>> + Send>;
 
 /// The messages of all files. Only a permutation needs them all in memory.
 pub(super) fn messages(files: &[PathBuf], disturbance: Disturbance) -> anyhow::Result<Messages> {
@@ -41,7 +41,7 @@ fn duplicated(
     messages: Messages,
     rate: f64,
     mut rng: Rng,
-) -> impl Iterator<Item = anyhow::Result<Incoming>> {
+) -> impl Iterator<Item = anyhow::Result<Incoming>> + Send {
     messages.flat_map(move |message| {
         let copy = match &message {
             Ok(message) if rng.f64() < rate => {

@@ -86,7 +86,7 @@ pub(super) fn journal(
     after: u64,
     limit: usize,
 ) -> Result<Vec<JournalRow>> {
-    let sql = "SELECT sequence, kind, line FROM journal WHERE sequence > ?1 \
+    let sql = "SELECT sequence, kind, subject, line FROM journal WHERE sequence > ?1 \
                ORDER BY sequence LIMIT ?2";
     rows(connection, sql, params![integer(after), integer(limit as u64)], |row| {
         let kind: String = row.get(1)?;
@@ -94,7 +94,8 @@ pub(super) fn journal(
         Ok(JournalRow {
             sequence: row.get::<_, i64>(0)?.unsigned_abs(),
             kind: RecordKind::parse(&kind).ok_or_else(unknown)?,
-            line: row.get(2)?,
+            subject: row.get(2)?,
+            line: row.get(3)?,
         })
     })
 }

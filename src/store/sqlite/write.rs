@@ -10,7 +10,9 @@ use crate::record::Record;
 use crate::store::JournalRow;
 
 /// Writes all changes; returns the new rows of the journal.
-pub(super) fn changes(connection: &Connection, changes: &Changes) -> Result<Vec<JournalRow>> {
+pub(super) fn changes(connection: &Connection, mut changes: Changes) -> Result<Vec<JournalRow>> {
+    let records = std::mem::take(&mut changes.records);
+    let changes = &changes;
     payloads_and_sessions(connection, changes)?;
     notifications(connection, changes)?;
     event_log(connection, changes)?;
@@ -19,7 +21,7 @@ pub(super) fn changes(connection: &Connection, changes: &Changes) -> Result<Vec<
         quarantine(connection, message, changes.at)?;
     }
     set_meta(connection, "clock", changes.at.0)?;
-    journal(connection, &changes.records, changes.at)
+    journal(connection, records, changes.at)
 }
 
 fn payloads_and_sessions(connection: &Connection, changes: &Changes) -> Result<()> {
@@ -112,21 +114,24 @@ fn quarantine(connection: &Connection, message: &Quarantined, at: ClockTime) -> 
     Ok(())
 }
 
-fn journal(connection: &Connection, records: &[Record], at: ClockTime) -> Result<Vec<JournalRow>> {
+fn journal(
+    connection: &Connection,
+    records: Vec<Record>,
+    at: ClockTime,
+) -> Result<Vec<JournalRow>> {
     let last = super::read::meta(connection, "last_sequence")?.unsigned_abs();
+    let mut bytes = super::read::meta(connection, "journal_bytes")?;
     let rows = JournalRow::number(records, last);
     let Some(end) = rows.last() else { return Ok(rows) };
     let mut statement = connection.prepare_cached(
         "INSERT INTO journal (sequence, kind, subject, at, line) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for (row, record) in rows.iter().zip(records) {
-        let (sequence, kind) = (integer(row.sequence), row.kind.as_str());
-        statement.execute(params![sequence, kind, record.subject, at.0, row.line])?;
+    for JournalRow { sequence, kind, subject, line } in &rows {
+        bytes += integer(line.len() as u64);
+        statement.execute(params![integer(*sequence), kind.as_str(), subject, at.0, line])?;
     }
-    let bytes: u64 = rows.iter().map(|row| row.line.len() as u64).sum();
-    let before = super::read::meta(connection, "journal_bytes")?;
     set_meta(connection, "last_sequence", integer(end.sequence))?;
-    set_meta(connection, "journal_bytes", before + integer(bytes))?;
+    set_meta(connection, "journal_bytes", bytes)?;
     Ok(rows)
 }
 
