@@ -216,7 +216,7 @@ impl Engine {
             Ok(mut event) => {
                 self.apply_to_graph(&mut event, work);
                 self.notify(&event, at, work);
-                self.log(&event, at, work);
+                self.log(&mut event, at, work);
             }
             Err(reject) => {
                 *work.changes.tally.quarantined.entry(reject.reason).or_default() += 1;
@@ -311,13 +311,13 @@ impl Engine {
         work.changes.records.push(Record::notification(id, state));
     }
 
-    fn log(&mut self, event: &Event, at: ClockTime, work: &mut Work) {
+    fn log(&mut self, event: &mut Event, at: ClockTime, work: &mut Work) {
         let (ordering_key, sort_key) = (Arc::from(event.ordering_key()), SortKey::of(event));
         let last = work.released(&ordering_key).or_else(|| self.reorder.cached(&ordering_key));
         let late = last.is_some_and(|(last, released_at)| {
             sort_key < *last && self.dedupe.is_remembered(*released_at, at)
         });
-        let record = Record::event(event, late);
+        let record = Record::event(std::mem::take(&mut event.log), late, &event.flags);
         if late {
             work.emit(record, ReleaseReason::Late);
             return;

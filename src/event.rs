@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 pub use self::message::{Decoded, RawMessage, Reason, Reject};
 pub use self::name::{ResourceKind, ResourceName};
 pub use self::time::{ClockTime, EventTime, PublishTime, ReceivedAt, Timestamp};
+use crate::record::EventHead;
 
 /// A JSON object, its keys sorted.
 pub type Object = Map<String, Value>;
@@ -209,14 +210,8 @@ pub struct Event {
     pub thread: Option<Thread>,
     /// The thread state as written, known or not.
     pub thread_state: Option<String>,
-    /// The payload's list of resources that may have similar updates, untouched.
-    pub resource_group: Value,
     /// Its relation update, if it is one.
     pub relation: Option<Relation>,
-    /// The payload's traits, untouched.
-    pub traits: Option<Object>,
-    /// The payload's events, untouched.
-    pub events: Option<Object>,
     /// What a notification shows of it.
     pub activities: Vec<Activity>,
     /// Sessions and clip addresses of its clip previews; either may be missing.
@@ -227,6 +222,19 @@ pub struct Event {
     pub display_name: Option<String>,
     /// Remarks.
     pub flags: BTreeSet<Flag>,
+    /// Its record, but for what the engine decides.
+    pub log: EventHead,
+}
+
+/// The parts of a payload that an event's record repeats untouched.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    /// Resources that may have similar updates.
+    pub resource_group: Value,
+    /// The traits.
+    pub traits: Option<Object>,
+    /// The events.
+    pub events: Option<Object>,
 }
 
 impl Event {

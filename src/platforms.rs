@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 pub use self::json::{MAX_BODY_BYTES, MAX_DEPTH};
 use crate::event::{Decoded, DedupeKey, Object, Platform, RawMessage, Reason, Reject};
+use crate::record::EventHead;
 
 /// What the settings say about decoding.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +34,11 @@ pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
             format!("the payload is {}, expected an object", type_name(&other)),
         )),
     };
-    Decoded { key, outcome: outcome.map(Box::new) }
+    let outcome = outcome.map(|(mut event, payload)| {
+        event.log = EventHead::new(&event, &payload);
+        Box::new(event)
+    });
+    Decoded { key, outcome }
 }
 
 /// A message that its source already found to be unusable, keyed by its raw bytes.
@@ -207,7 +212,7 @@ mod tests {
         let depth = MAX_DEPTH - 1;
         let body = payload(&("[".repeat(depth) + &"]".repeat(depth)));
         let event = decoded(body).outcome.unwrap();
-        let line = Record::event(&event, false).into_line(1);
+        let line = Record::event(event.log.clone(), false, &event.flags).into_line(1);
         serde_json::from_str::<Value>(&line).unwrap();
     }
 
@@ -323,8 +328,8 @@ mod tests {
         assert_eq!(one.key, two.key);
         match (one.outcome, two.outcome) {
             (Ok(one), Ok(two)) => {
-                let line = Record::event(&one, false).into_line(1);
-                assert_eq!(line, Record::event(&two, false).into_line(1));
+                let line = Record::event(one.log.clone(), false, &one.flags).into_line(1);
+                assert_eq!(line, Record::event(two.log.clone(), false, &two.flags).into_line(1));
                 serde_json::from_str::<Value>(&line).unwrap();
             }
             (Err(one), Err(two)) => assert_eq!(one, two),

@@ -9,15 +9,20 @@ use serde_json::Value;
 
 use crate::engine::graph::{GraphChange, Resource};
 use crate::engine::threads::Notification;
-use crate::event::{Clip, Event, Flag, NotificationId, Object, Platform, ResourceName, Timestamp};
+use crate::event::{
+    Clip, Event, Flag, NotificationId, Object, Payload, Platform, ResourceName, Timestamp,
+};
 
 /// What a record tells of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum RecordKind {
     /// A revision of a notification.
     Notification,
     /// An event, in order.
+    #[default]
     Event,
     /// A change of the graph.
     Relation,
@@ -43,7 +48,7 @@ impl RecordKind {
 }
 
 /// A record before the journal gives it a number.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
     /// What it tells of.
     pub kind: RecordKind,
@@ -63,6 +68,9 @@ const SEQUENCE_FIELD: &str = r#""sequence":""#;
 /// Bytes of most lines, so that they are written without growing: an SDM event has about 1,300.
 const LINE_BYTES: usize = 2048;
 
+/// Bytes of the end of an event's record, unless it has many flags.
+const TAIL_BYTES: usize = 64;
+
 impl Record {
     /// A revision of a notification. The record must be written right after the revision was made.
     pub fn notification(id: NotificationId, state: &Notification) -> Self {
@@ -74,10 +82,14 @@ impl Record {
     }
 
     /// An event of the ordered lane.
-    pub fn event(event: &Event, late: bool) -> Self {
-        let (id, data) = (event.key.to_string(), EventData::new(event, late));
-        let (platform, subject) = (event.platform, event.subject());
-        Self::new(RecordKind::Event, &id, platform, subject, &event.time.0, data)
+    pub fn event(head: EventHead, late: bool, flags: &BTreeSet<Flag>) -> Self {
+        let EventHead(mut record) = head;
+        let tail = text(&EventTail { late, flags }, TAIL_BYTES);
+        // The tail's own brace, opened, is the comma between the two.
+        record.line.push(',');
+        record.line.push_str(tail.trim_start_matches('{'));
+        record.line.push('}');
+        record
     }
 
     /// The `n`th change of the graph that an event brought, counted from 1.
@@ -96,21 +108,24 @@ impl Record {
     ) -> Self {
         let source = source(platform, subject);
         let subject = subject.map_or("", ResourceName::as_str);
-        let line = text(&Envelope {
-            specversion: "1.0",
-            id,
-            source: &source,
-            r#type: match kind {
-                RecordKind::Notification => "hearthd.notification",
-                RecordKind::Event => "hearthd.event",
-                RecordKind::Relation => "hearthd.relation",
+        let line = text(
+            &Envelope {
+                specversion: "1.0",
+                id,
+                source: &source,
+                r#type: match kind {
+                    RecordKind::Notification => "hearthd.notification",
+                    RecordKind::Event => "hearthd.event",
+                    RecordKind::Relation => "hearthd.relation",
+                },
+                subject,
+                time,
+                datacontenttype: "application/json",
+                sequence: UNNUMBERED,
+                data,
             },
-            subject,
-            time,
-            datacontenttype: "application/json",
-            sequence: UNNUMBERED,
-            data,
-        });
+            LINE_BYTES,
+        );
         let number_at = line.find(SEQUENCE_FIELD).map_or(0, |at| at + SEQUENCE_FIELD.len());
         Self { kind, subject: subject.to_owned(), line, number_at }
     }
@@ -128,6 +143,30 @@ impl Record {
     }
 }
 
+/// The record of an event, written but for its end: what the engine has to say.
+#[derive(Clone, Debug, Default)]
+pub struct EventHead(Record);
+
+impl EventHead {
+    /// Writes the record of an event, but for its end.
+    pub fn new(event: &Event, payload: &Payload) -> Self {
+        let (id, data) = (event.key.to_string(), EventData::new(event, payload));
+        let (platform, subject) = (event.platform, event.subject());
+        let mut record =
+            Record::new(RecordKind::Event, &id, platform, subject, &event.time.0, data);
+        // Both objects are still open.
+        record.line.truncate(record.line.trim_end_matches('}').len());
+        Self(record)
+    }
+}
+
+/// The end of an event's `data`.
+#[derive(Serialize)]
+struct EventTail<'a> {
+    late: bool,
+    flags: &'a BTreeSet<Flag>,
+}
+
 #[derive(Serialize)]
 struct Envelope<'a, D> {
     specversion: &'static str,
@@ -143,7 +182,7 @@ struct Envelope<'a, D> {
 
 /// The `data` of a notification, as the last revision showed it.
 pub fn notification_data(id: NotificationId, state: &Notification) -> Box<str> {
-    text(&NotificationData::new(id, state)).into()
+    text(&NotificationData::new(id, state), LINE_BYTES).into()
 }
 
 /// The notificationId and the `data` of a notification's line.
@@ -174,8 +213,8 @@ pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
 }
 
 /// Writes our own types, whose serialisation can't fail: they have text keys and no foreign code.
-fn text(value: &impl Serialize) -> String {
-    let mut text = Vec::with_capacity(LINE_BYTES);
+fn text(value: &impl Serialize, expected_bytes: usize) -> String {
+    let mut text = Vec::with_capacity(expected_bytes);
     match serde_json::to_writer(&mut text, value) {
         Ok(()) => String::from_utf8(text).unwrap_or_default(),
         Err(_) => String::new(),
@@ -277,8 +316,6 @@ struct EventData<'a> {
     traits: Option<&'a Object>,
     events: Option<&'a Object>,
     ordering_key: &'a str,
-    late: bool,
-    flags: &'a BTreeSet<Flag>,
 }
 
 #[derive(Serialize)]
@@ -289,7 +326,7 @@ struct RelationData<'a> {
 }
 
 impl<'a> EventData<'a> {
-    fn new(event: &'a Event, late: bool) -> Self {
+    fn new(event: &'a Event, payload: &'a Payload) -> Self {
         Self {
             platform: event.platform,
             event_id: event.event_id.as_deref(),
@@ -301,17 +338,15 @@ impl<'a> EventData<'a> {
             user_id: event.user_id.as_deref(),
             thread_id: event.thread.as_ref().map(|thread| thread.id.as_str()),
             thread_state: event.thread_state.as_deref(),
-            resource_group: &event.resource_group,
+            resource_group: &payload.resource_group,
             relation: event.relation.as_ref().map(|relation| RelationData {
                 r#type: &relation.type_name,
                 subject: relation.subject.as_ref().map_or("", ResourceName::as_str),
                 object: &relation.object,
             }),
-            traits: event.traits.as_ref(),
-            events: event.events.as_ref(),
+            traits: payload.traits.as_ref(),
+            events: payload.events.as_ref(),
             ordering_key: event.ordering_key(),
-            late,
-            flags: &event.flags,
         }
     }
 }

@@ -259,9 +259,12 @@ mod tests {
 
     /// Takes an event in under a key; returns the ids of what that releases.
     fn hold(reorder: &mut Reorder, at: i64, key: &str, event: &Event) -> Vec<Vec<String>> {
-        let record = Record::event(event, false);
-        let releases = reorder.hold(ms(at), key.into(), SortKey::of(event), record);
+        let releases = reorder.hold(ms(at), key.into(), SortKey::of(event), record(event));
         releases.iter().map(ids).collect()
+    }
+
+    fn record(event: &Event) -> Record {
+        Record::event(event.log.clone(), false, &event.flags)
     }
 
     fn ids(release: &Release) -> Vec<String> {
@@ -336,13 +339,13 @@ mod tests {
     fn a_buffer_of_too_many_bytes_is_full_too() {
         let mut reorder = empty(usize::MAX);
         let large = event("large", 1, None);
-        let size = Record::event(&large, false).size();
+        let size = record(&large).size();
         reorder.bytes = MAX_PENDING_BYTES - size;
         assert!(hold(&mut reorder, 0, "k", &large).is_empty());
         assert_eq!(hold(&mut reorder, 0, "l", &event("next", 1, None)).len(), 1);
         assert_eq!(
             reorder.bytes,
-            MAX_PENDING_BYTES - size + Record::event(&event("next", 1, None), false).size()
+            MAX_PENDING_BYTES - size + record(&event("next", 1, None)).size()
         );
     }
 

@@ -11,21 +11,22 @@ use serde_json::Value;
 
 use super::{DecodeSettings, take_object, take_text};
 use crate::event::{
-    Activity, DedupeKey, Event, EventTime, Flag, Object, RawMessage, Reason, Reject, Relation,
-    RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
+    Activity, DedupeKey, Event, EventTime, Flag, Object, Payload, RawMessage, Reason, Reject,
+    Relation, RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
 };
+use crate::record::EventHead;
 
 /// A timestamp further than this after publishTime is not believed (contract, section 3): clocks
 /// are off by minutes, time zones by at most 14 hours, anything more is garbage.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
 
-/// Decodes a payload that is a JSON object.
+/// Decodes a payload that is a JSON object. The event's `log` is left empty.
 pub(super) fn decode(
     raw: &RawMessage,
     key: DedupeKey,
     mut body: Object,
     settings: &DecodeSettings,
-) -> Result<Event, Reject> {
+) -> Result<(Event, Payload), Reject> {
     let resource_update = take_object(&mut body, "resourceUpdate")?;
     let relation_update = take_object(&mut body, "relationUpdate")?;
     if resource_update.is_none() && relation_update.is_none() {
@@ -46,23 +47,23 @@ pub(super) fn decode(
         user_id: take_text(&mut body, "userId")?.filter(|id| !id.is_empty()),
         thread: thread_id.map(|id| Thread { id, state: state(thread_state.as_deref()) }),
         thread_state,
-        resource_group: body.remove("resourceGroup").unwrap_or_default(),
         relation: relation_update.map(relation).transpose()?,
-        traits: None,
-        events: None,
         activities: Vec::new(),
         clips: Vec::new(),
         trait_updates: Vec::new(),
         display_name: None,
         flags: BTreeSet::new(),
+        log: EventHead::default(),
     };
+    let resource_group = body.remove("resourceGroup").unwrap_or_default();
+    let mut payload = Payload { resource_group, ..Payload::default() };
     read_time(&mut event, body.remove("timestamp").as_ref());
     if let Some(update) = resource_update {
-        read_resource(&mut event, update)?;
+        read_resource(&mut event, &mut payload, update)?;
     }
     flag_unknown(&mut event);
     flag_foreign(&mut event, settings);
-    Ok(event)
+    Ok((event, payload))
 }
 
 fn state(name: Option<&str>) -> ThreadState {
@@ -103,13 +104,17 @@ fn read_time(event: &mut Event, written: Option<&Value>) {
     }
 }
 
-fn read_resource(event: &mut Event, mut update: Object) -> Result<(), Reject> {
+fn read_resource(
+    event: &mut Event,
+    payload: &mut Payload,
+    mut update: Object,
+) -> Result<(), Reject> {
     let name = take_text(&mut update, "name")?.filter(|name| !name.is_empty());
     let missing = || Reject::new(Reason::WrongType, "resourceUpdate.name is missing");
     event.resource = Some(name.ok_or_else(missing)?.into());
-    event.events = take_object(&mut update, "events")?;
-    event.traits = take_object(&mut update, "traits")?;
-    for (name, value) in event.events.iter().flatten() {
+    payload.events = take_object(&mut update, "events")?;
+    payload.traits = take_object(&mut update, "traits")?;
+    for (name, value) in payload.events.iter().flatten() {
         let Value::Object(entry) = value else {
             event.flags.insert(Flag::MalformedEntry);
             continue;
@@ -125,7 +130,9 @@ fn read_resource(event: &mut Event, mut update: Object) -> Result<(), Reject> {
             }
         }
     }
-    read_traits(event);
+    if let Some(traits) = &payload.traits {
+        read_traits(event, traits);
+    }
     Ok(())
 }
 
@@ -142,8 +149,7 @@ fn text(entry: &Object, field: &str) -> Option<String> {
     entry.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Into::into)
 }
 
-fn read_traits(event: &mut Event) {
-    let Some(traits) = &event.traits else { return };
+fn read_traits(event: &mut Event, traits: &Object) {
     let suspect = wire::is_suspect(traits);
     if suspect {
         event.flags.insert(Flag::SuspectTrait);
