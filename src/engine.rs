@@ -259,9 +259,10 @@ impl Engine {
 
     fn merge(&mut self, part: &Part<'_>, event: &Event, at: ClockTime, work: &mut Work) {
         let cache = &mut self.notifications;
-        let mut state = work
+        let mut shared = work
             .notification(part.id, at, |id| cache.pop(&id))
-            .unwrap_or_else(|| part.begin(event, at));
+            .unwrap_or_else(|| Arc::new(part.begin(event, at)));
+        let state = Arc::make_mut(&mut shared);
         let was_closed = state.is_closed();
         let mut merged = state.merge(part, event, at, &self.settings.threads);
         for session in part.sessions() {
@@ -276,21 +277,22 @@ impl Engine {
         self.timers.set(part.id, state.deadline);
         if merged.changed {
             let alert = merged.new_kind.then_some(event);
-            self.revise(part.id, &mut state, was_closed, alert, work);
+            self.revise(part.id, state, was_closed, alert, work);
         }
-        work.put(part.id, state);
+        work.put(part.id, shared);
     }
 
     fn join_clip(&mut self, id: NotificationId, join: &Join<'_>, at: ClockTime, work: &mut Work) {
         let cache = &mut self.notifications;
-        let Some(mut state) = work.notification(id, at, |id| cache.pop(&id)) else {
+        let Some(mut shared) = work.notification(id, at, |id| cache.pop(&id)) else {
             return;
         };
+        let state = Arc::make_mut(&mut shared);
         if state.add_clip(join.clip()) {
             let was_closed = state.is_closed();
-            self.revise(id, &mut state, was_closed, None, work);
+            self.revise(id, state, was_closed, None, work);
         }
-        work.put(id, state);
+        work.put(id, shared);
     }
 
     /// Writes a revision. `alert` is the event that brought a new kind, if one did.
@@ -354,13 +356,14 @@ impl Engine {
         };
         self.timers.set(id, None);
         let cache = &mut self.notifications;
-        let Some(mut state) = work.notification(id, deadline, |id| cache.pop(&id)) else {
+        let Some(mut shared) = work.notification(id, deadline, |id| cache.pop(&id)) else {
             return;
         };
+        let state = Arc::make_mut(&mut shared);
         let was_closed = state.is_closed();
         state.time_out();
-        self.revise(id, &mut state, was_closed, None, work);
-        work.put(id, state);
+        self.revise(id, state, was_closed, None, work);
+        work.put(id, shared);
     }
 
     fn finish(&mut self, mut work: Work) -> Changes {

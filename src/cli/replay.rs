@@ -148,11 +148,12 @@ impl Replay<'_> {
                     }
                 }
             });
-            self.feed_batches(&batches)
+            self.feed_batches(batches)
         })
     }
 
-    fn feed_batches(&mut self, batches: &Receiver<Vec<DecodedMessage>>) -> anyhow::Result<()> {
+    /// Owns the channel's end, so that the other thread ends with it.
+    fn feed_batches(&mut self, batches: Receiver<Vec<DecodedMessage>>) -> anyhow::Result<()> {
         let progress = progress_bar();
         let mut clock = self.clock();
         for batch in batches {

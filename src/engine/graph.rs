@@ -139,17 +139,15 @@ impl Graph {
             && touched(event).iter().any(|name| !self.nodes.contains_key(name))
     }
 
-    /// Merges an event; returns what changed, sorted by resource.
+    /// Merges an event; returns what changed, sorted by kind and name.
     pub(super) fn apply(&mut self, event: &Event) -> Vec<GraphChange> {
-        let touched = touched(event);
-        let unchanged_view = event.relation.is_none()
-            && event.display_name.is_none()
-            && touched.iter().all(|name| self.is_present(name));
-        if unchanged_view {
-            self.write(event, &touched);
+        if self.is_seen_again(event) {
             return Vec::new();
         }
-        let watched = self.with_dependents(event, &touched);
+        let touched = touched(event);
+        let mut watched: Vec<_> = self.with_dependents(event, &touched).into_iter().collect();
+        // A structure before its rooms, a room before its devices.
+        watched.sort_by_key(ResourceName::kind);
         let before: Vec<Option<Place>> = watched.iter().map(|name| self.place(name)).collect();
         self.write(event, &touched);
         let mut changes = Vec::new();
@@ -158,6 +156,27 @@ impl Graph {
             changes.extend(name.kind().map(|kind| compare(name, kind, before, after)));
         }
         changes.concat()
+    }
+
+    /// By far the most events are about a device that is there, and say nothing of its place or
+    /// name: true for those, which are then merged.
+    fn is_seen_again(&mut self, event: &Event) -> bool {
+        let about = event.resource.as_ref().filter(|_| event.relation.is_none());
+        let Some(name) = about.filter(|name| name.kind() == Some(ResourceKind::Device)) else {
+            return false;
+        };
+        let node = self.nodes.get_mut(name).filter(|node| node.is_there());
+        let Some(node) = node.filter(|_| event.display_name.is_none()) else {
+            return false;
+        };
+        node.see(&Stamp::unranked(event), &event.time.0);
+        if let Some(user) = &event.user_id {
+            node.add_user(user);
+        }
+        if !self.changed.contains(name) {
+            self.changed.insert(name.clone());
+        }
+        true
     }
 
     /// The resources whose place may change: those written, and, where a structure or room comes

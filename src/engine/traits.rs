@@ -83,7 +83,10 @@ impl Traits {
 
     fn write(&mut self, resource: &ResourceName, stamp: &Stamp, update: &TraitUpdate) {
         let traits = self.resources.entry(resource.clone()).or_default();
-        traits.entry(update.name.clone()).or_default().write(stamp, update);
+        match traits.get_mut(&update.name) {
+            Some(fields) => fields.write(stamp, update),
+            None => traits.entry(update.name.clone()).or_default().write(stamp, update),
+        }
         self.changed.insert((resource.clone(), update.name.clone()));
         if traits.len() > MAX_NAMES
             && let Some((dropped, _)) = traits.pop_last()

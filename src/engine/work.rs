@@ -66,7 +66,7 @@ pub struct Loaded {
     /// The last release under ordering keys, and when that was.
     pub ordering_keys: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     /// Notifications.
-    pub notifications: BTreeMap<NotificationId, Notification>,
+    pub notifications: BTreeMap<NotificationId, Arc<Notification>>,
     /// Sessions.
     pub sessions: BTreeMap<SessionKey, Session>,
 }
@@ -76,7 +76,8 @@ pub struct Loaded {
 pub(super) struct Work {
     loaded: Loaded,
     horizon: Duration,
-    notifications: BTreeMap<NotificationId, Notification>,
+    /// Shared with the engine's cache and the changes, so that none of them moves or copies them.
+    notifications: BTreeMap<NotificationId, Arc<Notification>>,
     /// Events of this step that wait, by their place in the buffer.
     held: BTreeMap<DedupeKey, (Arc<str>, SortKey)>,
     pub(super) changes: Changes,
@@ -111,9 +112,9 @@ impl Work {
         id: NotificationId,
         at: ClockTime,
         from_cache: impl FnOnce(NotificationId) -> Option<Arc<Notification>>,
-    ) -> Option<Notification> {
+    ) -> Option<Arc<Notification>> {
         let of_step = self.notifications.remove(&id);
-        let found = of_step.or_else(|| from_cache(id).map(Arc::unwrap_or_clone)).or_else(|| {
+        let found = of_step.or_else(|| from_cache(id)).or_else(|| {
             // A copy: another step's cache may not shadow it, and it is put back changed.
             self.loaded.notifications.remove(&id)
         });
@@ -121,7 +122,7 @@ impl Work {
     }
 
     /// Puts a notification back, to be written.
-    pub(super) fn put(&mut self, id: NotificationId, state: Notification) {
+    pub(super) fn put(&mut self, id: NotificationId, state: Arc<Notification>) {
         self.notifications.insert(id, state);
     }
 
@@ -211,8 +212,7 @@ impl Work {
 
     /// All that is to be written.
     pub(super) fn into_changes(mut self) -> Changes {
-        let states = self.notifications.into_iter();
-        self.changes.notifications = states.map(|(id, state)| (id, Arc::new(state))).collect();
+        self.changes.notifications = self.notifications.into_iter().collect();
         self.changes
     }
 }

@@ -82,7 +82,7 @@ impl Memory {
         }
         for id in notifications {
             if let Some(row) = self.notifications.get(&id) {
-                loaded.notifications.insert(id, parse(id, row)?);
+                loaded.notifications.insert(id, Arc::new(parse(id, row)?));
             }
         }
         Ok(loaded)

@@ -3,11 +3,14 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::support::command::{Done, fixture, hearthd, hearthd_reading};
+use super::support::command::{Done, command, fixture, hearthd, hearthd_reading};
+use super::support::emulator::wait_until;
 use super::support::replay::{UNSTABLE, without};
 
 const LONG_DAY: &str = "scenarios/long_day.jsonl";
@@ -201,4 +204,21 @@ fn a_state_file_goes_on_where_the_last_run_ended() {
     let sequence = first.stdout.lines().count() + 1;
     let record: Value = serde_json::from_str(next.stdout.lines().next().unwrap()).unwrap();
     assert_eq!(record["sequence"], format!("{sequence:020}"));
+}
+
+/// As `head` does. The second thread must end too, however much it has still to read.
+#[test]
+fn a_reader_that_goes_away_ends_the_replay() {
+    let day = fixture("scenarios/long_day.jsonl");
+    let mut arguments = vec!["replay"];
+    arguments.extend([day.to_str().unwrap(); 12]);
+    let mut child = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let mut status = None;
+    wait_until(Duration::from_secs(60), || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    child.kill().ok();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
 }

@@ -67,7 +67,9 @@ impl<'a> Output<'a> {
     pub(super) fn write(&mut self, committed: &Committed) -> anyhow::Result<()> {
         for JournalRow { kind, line, .. } in &committed.records {
             if self.kinds.contains(kind) {
-                writeln!(self.stdout, "{line}").context("failed to write to standard output")?;
+                let written = self.stdout.write_all(line.as_bytes());
+                let written = written.and_then(|()| self.stdout.write_all(b"\n"));
+                written.context("failed to write to standard output")?;
             }
             if let (RecordKind::Notification, Some(last)) = (kind, &mut self.last) {
                 let (id, data) = record::notification_of(line)?;

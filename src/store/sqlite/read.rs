@@ -1,6 +1,7 @@
 //! What is read back: at start, for a step, and for the commands that look into a store.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
@@ -55,7 +56,7 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
     let mut state = connection.prepare_cached("SELECT state FROM notifications WHERE id = ?1")?;
     for id in notifications {
         let found = state.query_row([id.0], |row| json(row, 0)).optional()?;
-        loaded.notifications.extend(found.map(|found| (id, found)));
+        loaded.notifications.extend(found.map(|found| (id, Arc::new(found))));
     }
     Ok(loaded)
 }
