@@ -19,6 +19,7 @@ pub mod graph;
 pub mod traits;
 
 pub mod threads;
+mod timers;
 
 pub mod reorder;
 
@@ -36,7 +37,8 @@ use self::change::{Changes, Quarantined};
 use self::dedupe::Dedupe;
 use self::graph::{Graph, Resource};
 use self::reorder::{Release, ReleaseReason, Reorder, SortKey};
-use self::threads::{Join, Notification, Part, Shown, ThreadSettings, Timers};
+use self::threads::{Join, Notification, Part, Shown, ThreadSettings};
+use self::timers::Timers;
 use self::traits::Traits;
 use self::work::Work;
 pub use self::work::{Loaded, Lookup, Restored, Session};

@@ -2,7 +2,7 @@
 //!
 //! `serde_json`'s own conversion takes the last of equal keys, and it keeps some keys for itself: a
 //! text under one of them is parsed in turn, nested without limit, which overflows the stack. Here
-//! both are refused. (A lone number under another such key reads as that number, which is harmless.)
+//! both are refused. (A lone number under another such key reads as that number: harmless.)
 
 use std::fmt;
 
