@@ -114,10 +114,8 @@ impl Work {
         from_cache: impl FnOnce(NotificationId) -> Option<Arc<Notification>>,
     ) -> Option<Arc<Notification>> {
         let of_step = self.notifications.remove(&id);
-        let found = of_step.or_else(|| from_cache(id)).or_else(|| {
-            // A copy: another step's cache may not shadow it, and it is put back changed.
-            self.loaded.notifications.remove(&id)
-        });
+        let stored = || self.loaded.notifications.remove(&id);
+        let found = of_step.or_else(|| from_cache(id)).or_else(stored);
         found.filter(|state| state.deadline.is_some() || at.since(state.touched) < self.horizon)
     }
 
