@@ -8,6 +8,8 @@ mod bounds;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
 mod restart;
