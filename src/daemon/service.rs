@@ -148,7 +148,9 @@ impl Service {
                 return Err(error);
             }
         };
+        tracing::debug!(messages = count, records = committed.records.len(), "committed");
         acks.into_iter().for_each(Ack::ack);
+        tracing::trace!("acked");
         self.metrics.count_acks(count, true);
         if let Some(seconds) = committed.commit_seconds {
             self.metrics.observe_store_commit(seconds);
@@ -167,7 +169,6 @@ impl Service {
         {
             self.metrics.show_graph(engine);
         }
-        tracing::debug!(messages = count, records = committed.records.len(), "committed");
         if let Some(lost) = self.acked.warning(now) {
             tracing::warn!(
                 lost,
