@@ -2,7 +2,8 @@
 //!
 //! What is logged at which level: `error`, something needs a person; `warn`, something was lost,
 //! refused or degraded and hearthd goes on; `info`, start, stop and changes of state; `debug`, one
-//! line a batch. Never logged: tokens, keys, bodies, clip addresses, user ids, device names.
+//! line a batch; `trace`, the points of a batch at which the tests kill it. Never logged: tokens,
+//! keys, bodies, clip addresses, user ids, device names.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;

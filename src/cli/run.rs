@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::Settings;
+use crate::store::{Sqlite, Store};
 use crate::{daemon, telemetry};
 
 /// Options of `hearthd run`.
@@ -19,5 +20,6 @@ pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow:
     let settings = Settings::load(args.config.as_deref(), environment)?;
     let pubsub = settings.require_pubsub()?;
     telemetry::init(&settings.log);
-    Ok(daemon::run(&settings, pubsub).await?)
+    let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
+    Ok(daemon::run(&settings, pubsub, store).await?)
 }
