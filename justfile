@@ -21,8 +21,8 @@ lint:
     cargo deny check
 
 # measurements
-bench *FILTER:
-    cargo bench --locked {{ FILTER }}
+bench *NAME:
+    scripts/bench {{ NAME }}
 
 scenario := "fixtures/scenarios/s1_doorbell_with_clip.jsonl"
 

@@ -5,26 +5,28 @@
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(clippy::print_stderr, reason = "and its progress")]
 
-#[path = "replay/rows.rs"]
+#[path = "shared/measure.rs"]
+mod measure;
+#[path = "shared/rows.rs"]
 mod rows;
-#[path = "replay/traffic.rs"]
+#[path = "shared/traffic.rs"]
 mod traffic;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use hearthd::cli::replay;
 use hearthd::clock::Stopwatch;
+use hearthd::event::ClockTime;
 use hearthd::record::RecordKind;
+use hearthd::sources::{Incoming, capture};
 use serde_json::Value;
 
 use self::rows::Rows;
-use self::traffic::Traffic;
 
 /// Messages of the timed runs, and of the run whose memory is watched.
 const TIMED_MESSAGES: usize = 200_000;
@@ -46,9 +48,9 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(5);
 fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let capture = folder.path().join("capture.jsonl");
-    generate(&capture, TIMED_MESSAGES)?;
+    traffic::write(&capture, SEED, TIMED_MESSAGES)?;
     let lines = std::fs::read(&capture)?;
-    let rows = Rows::of_replay(&capture)?;
+    let rows = Rows::of(arrivals(&capture)?, ClockTime(i64::MAX))?;
 
     let mut times: [Vec<f64>; 4] = Default::default();
     for _ in 0..RUNS {
@@ -63,11 +65,11 @@ fn main() -> anyhow::Result<()> {
         store.close()?;
         eprintln!("seconds of (a) to (d): {:.2?}", times.each_ref().map(|runs| runs.last()));
     }
-    let [parse, memory, bare, sqlite] = times.map(median);
+    let [parse, memory, bare, sqlite] = times.map(measure::median);
     let megabytes = lines.len() as f64 / 1e6;
     drop((lines, rows));
 
-    generate(&capture, WATCHED_MESSAGES)?;
+    traffic::write(&capture, SEED, WATCHED_MESSAGES)?;
     let (peak, seconds) = peak_memory(&capture)?;
 
     println!("{TIMED_MESSAGES} messages, {megabytes:.0} MB; medians of {RUNS} runs\n");
@@ -89,23 +91,20 @@ fn row(name: &str, seconds: f64, ratio: &str, target: &str) {
     println!("| {name} | {seconds:.2} | {each:.1} | {ratio} | {target} |");
 }
 
-fn generate(path: &Path, messages: usize) -> anyhow::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    for line in Traffic::new(SEED).take(messages) {
-        writeln!(file, "{line}")?;
-    }
-    Ok(file.flush()?)
+/// The messages of a capture file, at the times of its virtual clock.
+fn arrivals(
+    capture: &Path,
+) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(ClockTime, Incoming)>>> {
+    Ok(capture::open(capture)?.map(|incoming| {
+        let incoming = incoming?;
+        Ok((ClockTime::from_utc(incoming.raw.received_at.0.at()), incoming))
+    }))
 }
 
 fn timed(work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<f64> {
     let stopwatch = Stopwatch::start();
     work()?;
     Ok(stopwatch.seconds())
-}
-
-fn median(mut times: Vec<f64>) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
 }
 
 /// (a)
@@ -135,18 +134,15 @@ fn peak_memory(capture: &Path) -> anyhow::Result<(String, f64)> {
         .arg(capture)
         .stdout(Stdio::null())
         .spawn()?;
-    let status = format!("/proc/{}/status", child.id());
-    let mut peak = None;
+    let mut peak = 0.0;
     let exit = loop {
         if let Some(exit) = child.try_wait()? {
             break exit;
         }
-        let status = std::fs::read_to_string(&status)?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        peak = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).or(peak);
+        // A process that has ended has no memory.
+        peak = measure::peak_mebibytes(&child)?.unwrap_or(peak);
         std::thread::sleep(WATCH_INTERVAL);
     };
     ensure!(exit.success(), "replay ended with {exit}");
-    let kib = peak.context("/proc has no VmHWM")?;
-    Ok((format!("{:.0} MiB", kib / 1024.0), stopwatch.seconds()))
+    Ok((format!("{peak:.0} MiB"), stopwatch.seconds()))
 }

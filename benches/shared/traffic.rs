@@ -6,6 +6,9 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write as _};
+use std::path::Path;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use fastrand::Rng;
@@ -19,7 +22,7 @@ const MEAN_GAP_MS: i64 = 30 * 24 * 3_600_000 / 1_000_000;
 const MESSAGES_PER_100_SCENES: i64 = 166;
 
 /// An endless stream of capture lines, in the order of their arrival.
-pub(crate) struct Traffic {
+struct Traffic {
     rng: Rng,
     clock: DateTime<Utc>,
     made: u64,
@@ -29,7 +32,7 @@ pub(crate) struct Traffic {
 
 impl Traffic {
     /// Begins with the relations and names of all devices.
-    pub(crate) fn new(seed: u64) -> Self {
+    fn new(seed: u64) -> Self {
         let mut traffic = Self {
             rng: Rng::with_seed(seed),
             clock: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
@@ -194,6 +197,15 @@ impl Iterator for Traffic {
         }
         self.coming.pop().map(|Reverse((_, _, line))| line)
     }
+}
+
+/// Writes so many of them into a capture file.
+pub(crate) fn write(path: &Path, seed: u64, messages: usize) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    for line in Traffic::new(seed).take(messages) {
+        writeln!(file, "{line}")?;
+    }
+    file.flush()
 }
 
 fn entry(kind: &str, session: &str, n: u32) -> String {

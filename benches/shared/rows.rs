@@ -1,4 +1,4 @@
-//! The rows that a replay writes, and a bare loop that writes them: SQLite's share of the cost.
+//! The rows that the store is given, and a bare loop that writes them: SQLite's share of the cost.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use hearthd::engine::traits::TraitRow;
 use hearthd::engine::{Arrival, Engine};
 use hearthd::event::ClockTime;
 use hearthd::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
-use hearthd::sources::capture;
+use hearthd::sources::Incoming;
 use hearthd::store::{JournalRow, Memory, Store};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, params_from_iter};
@@ -21,7 +21,7 @@ const SCHEMA: &str = include_str!("../../src/store/schema.sql");
 const PRAGMAS: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
      PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY;";
 
-/// One per table that a replay of good messages writes, in the order of a commit.
+/// One per table that good messages are written to, in the order of a commit.
 const STATEMENTS: [&str; 11] = [
     "INSERT OR REPLACE INTO payloads (key, at) VALUES (?1, ?2)",
     "INSERT OR IGNORE INTO members (session, notification) VALUES (?1, ?2)",
@@ -44,42 +44,25 @@ struct Row {
     values: Vec<Value>,
 }
 
-/// Every row of a replay, by transaction.
+/// Every row that the store is given, by transaction.
 pub(crate) struct Rows {
     batches: Vec<Vec<Row>>,
 }
 
 impl Rows {
-    /// Runs a capture file through the engine, in batches as `replay` does, and keeps what it would
-    /// write.
-    pub(crate) fn of_replay(capture: &Path) -> anyhow::Result<Self> {
-        let settings = PipelineSettings::from(&Settings::load(None, &Default::default())?);
-        let mut store = Store::Memory(Box::new(Memory::without_journal()));
-        let now = ClockTime::default();
-        let mut engine = Engine::restore(settings.engine, store.restore()?);
-        let mut rows = Self { batches: Vec::new() };
-        let mut step = |engine: &mut Engine, arrivals: Vec<Arrival>, until| -> anyhow::Result<()> {
-            let loaded = store.load(&engine.lookup(&arrivals, until))?;
-            let changes = engine.step(arrivals, until, loaded);
-            let journal = store.commit(changes.clone())?;
-            rows.batches.push(batch(&changes, journal)?);
-            Ok(())
-        };
-        let mut arrivals = Vec::new();
-        let mut clock = now;
-        for incoming in capture::open(capture)? {
-            let (raw, decoded) = Pipeline::decode(&settings.decode, incoming?);
-            clock = clock.max(ClockTime::from_utc(raw.received_at.0.at()));
-            arrivals.push(Arrival { at: clock, raw, decoded });
-            if arrivals.len() == MAX_BATCH {
-                step(&mut engine, std::mem::take(&mut arrivals), clock)?;
-            }
+    /// Runs messages through the engine, in batches as `run` and `replay` have them under load, and
+    /// then the timers that are due by `end`; keeps what it would write. A message arrives no
+    /// earlier than the one before it.
+    pub(crate) fn of(
+        arrivals: impl Iterator<Item = anyhow::Result<(ClockTime, Incoming)>>,
+        end: ClockTime,
+    ) -> anyhow::Result<Self> {
+        let mut steps = Steps::new()?;
+        for arrival in arrivals {
+            let (at, incoming) = arrival?;
+            steps.take(incoming, at)?;
         }
-        step(&mut engine, arrivals, clock)?;
-        while let Some(deadline) = engine.next_deadline() {
-            step(&mut engine, Vec::new(), deadline)?;
-        }
-        Ok(rows)
+        steps.run_out(end)
     }
 
     /// Writes them into a new file, one transaction per batch; returns the seconds that took.
@@ -101,6 +84,51 @@ impl Rows {
         drop(statements);
         connection.close().map_err(|(_, error)| error)?;
         Ok(stopwatch.seconds())
+    }
+}
+
+/// The engine, its steps noted.
+struct Steps {
+    settings: PipelineSettings,
+    engine: Engine,
+    store: Store,
+    arrivals: Vec<Arrival>,
+    clock: ClockTime,
+    rows: Rows,
+}
+
+impl Steps {
+    fn new() -> anyhow::Result<Self> {
+        let settings = PipelineSettings::from(&Settings::load(None, &Default::default())?);
+        let store = Store::Memory(Box::new(Memory::without_journal()));
+        let engine = Engine::restore(settings.engine, store.restore()?);
+        let (arrivals, clock) = (Vec::new(), ClockTime::default());
+        Ok(Self { settings, engine, store, arrivals, clock, rows: Rows { batches: Vec::new() } })
+    }
+
+    fn take(&mut self, incoming: Incoming, at: ClockTime) -> anyhow::Result<()> {
+        let (raw, decoded) = Pipeline::decode(&self.settings.decode, incoming);
+        self.clock = self.clock.max(at);
+        self.arrivals.push(Arrival { at: self.clock, raw, decoded });
+        if self.arrivals.len() == MAX_BATCH { self.step() } else { Ok(()) }
+    }
+
+    fn step(&mut self) -> anyhow::Result<()> {
+        let arrivals = std::mem::take(&mut self.arrivals);
+        let loaded = self.store.load(&self.engine.lookup(&arrivals, self.clock))?;
+        let changes = self.engine.step(arrivals, self.clock, loaded);
+        let journal = self.store.commit(changes.clone())?;
+        self.rows.batches.push(batch(&changes, journal)?);
+        Ok(())
+    }
+
+    fn run_out(mut self, end: ClockTime) -> anyhow::Result<Rows> {
+        self.step()?;
+        while let Some(deadline) = self.engine.next_deadline().filter(|due| *due <= end) {
+            self.clock = self.clock.max(deadline);
+            self.step()?;
+        }
+        Ok(self.rows)
     }
 }
 
