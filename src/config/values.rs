@@ -9,6 +9,8 @@ use std::net::{Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::file::Fault;
 use super::table::quoted;
 
@@ -20,7 +22,7 @@ const SINK_NAME_MAX_CHARS: usize = 64;
 const RESOURCE_ID_MAX_CHARS: usize = 255;
 
 /// The full name of a Pub/Sub subscription, `projects/{project}/subscriptions/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SubscriptionName(String);
 
 /// A text that names no subscription.
@@ -85,7 +87,7 @@ fn is_resource_id(text: &str) -> bool {
 }
 
 /// Where Pub/Sub is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Endpoint {
     /// Google's own service.
     Google,
@@ -176,7 +178,7 @@ pub(super) fn sink_name(text: &str) -> Result<String, String> {
 }
 
 /// How a log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -185,7 +187,7 @@ pub enum LogFormat {
 }
 
 /// How grave a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum LogLevel {
     /// Somebody must act.
     Error,
@@ -200,7 +202,7 @@ pub enum LogLevel {
 }
 
 /// What delivers a sink's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum SinkKind {
     /// Standard output, one record a line.
     Stdout,

@@ -14,7 +14,7 @@ use super::DaemonError;
 use crate::clock::Clock;
 use crate::engine::Arrival;
 use crate::event::{ClockTime, Timestamp};
-use crate::http::Health;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
@@ -164,6 +164,7 @@ impl Service {
         tracing::debug!(messages = count, records = committed.records.len(), "committed");
         self.retry = RETRY.0;
         self.trim(now)?;
+        self.health.set_store_works(true);
         self.show();
         Ok(())
     }
@@ -214,6 +215,7 @@ impl Service {
 
     async fn back_off(&mut self, error: &StoreError, stop: &mut watch::Receiver<bool>) {
         self.metrics.count_store_error(error.operation());
+        self.health.set_store_works(false);
         let cause = std::error::Error::source(error).map(ToString::to_string);
         let retry_in_s = self.retry.as_secs_f64();
         tracing::error!(%error, cause, retry_in_s, "nothing is acked until the store works again");
