@@ -1,15 +1,16 @@
 //! The real binary as a service: started, scraped and stopped as an operator would.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::command::{command, hearthd};
-use super::emulator::{Emulator, free_port, wait_until};
+use super::emulator::{free_port, wait_until};
 use super::http;
 
 /// Longest time from SIGTERM to the exit (issue: 10 s).
@@ -22,7 +23,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Home {
     folder: TempDir,
     http_port: u16,
-    emulator: String,
+    /// What the service finds in its environment; settings there go before those of the file.
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// A running service; killed when dropped.
@@ -33,10 +35,11 @@ pub(crate) struct Service {
 }
 
 impl Home {
-    /// Settings for a subscription on that emulator, with timers short enough for a test.
-    pub(crate) fn new(emulator: &Emulator, subscription: &str) -> Self {
+    /// Settings for a subscription on the server at `host`, with timers short enough for a test.
+    pub(crate) fn new(host: &str, subscription: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let home = Self { folder, http_port: free_port(), emulator: emulator.host() };
+        let environment = [("PUBSUB_EMULATOR_HOST".to_owned(), host.to_owned())].into();
+        let home = Self { folder, http_port: free_port(), environment };
         let settings = format!(
             "[pubsub]\nsubscription = \"{subscription}\"\nmax_lease_extension = \"10s\"\n\
              [store]\npath = \"{}\"\n\
@@ -61,19 +64,24 @@ impl Home {
 
     /// Starts the service; `run` names the files that its output goes to.
     pub(crate) fn start(&self, run: &str) -> Service {
+        let service = self.spawn(run);
+        let up = wait_until(START_LIMIT, || service.get("/readyz").is_some());
+        assert!(up, "the service did not start:\n{}", service.log());
+        service
+    }
+
+    /// The same without waiting until it is ready, which it may never be.
+    pub(crate) fn spawn(&self, run: &str) -> Service {
         let log = self.path(&format!("{run}.log"));
         let child = command(&["run", "--config"])
             .arg(self.path("hearthd.toml"))
-            .env("PUBSUB_EMULATOR_HOST", &self.emulator)
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(File::create(self.path(&format!("{run}.out"))).unwrap())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let service = Service { child, http_port: self.http_port, log };
-        let up = wait_until(START_LIMIT, || service.get("/readyz").is_some());
-        assert!(up, "the service did not start:\n{}", service.log());
-        service
+        Service { child, http_port: self.http_port, log }
     }
 
     /// The lines that runs printed, in order.
@@ -123,21 +131,31 @@ impl Service {
     pub(crate) fn stop(mut self) {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        let status = self.wait_for_exit(EXIT_LIMIT);
+        assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        // An error means that it has ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// Waits for an end that it finds by itself, or was told to find.
+    pub(crate) fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;
-        wait_until(EXIT_LIMIT, || {
+        wait_until(limit, || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        let status = status.unwrap_or_else(|| panic!("no exit in {EXIT_LIMIT:?}:\n{}", self.log()));
-        assert!(status.success(), "{status}:\n{}", self.log());
+        status.unwrap_or_else(|| panic!("no exit in {limit:?}:\n{}", self.log()))
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // An error means that it has ended.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.kill();
     }
 }
 
