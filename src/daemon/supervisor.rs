@@ -28,7 +28,7 @@ pub(super) fn start(health: Arc<Health>, clock: Clock, stop: watch::Receiver<boo
 
 /// Says that the service stops.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    tell(&[NotifyState::Stopping]);
 }
 
 async fn keep_informed(health: Arc<Health>, clock: Clock, mut stop: watch::Receiver<bool>) {

@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
 mod restart;
@@ -19,3 +21,5 @@ mod service;
 mod store;
 #[cfg(test)]
 mod store_files;
+#[cfg(test)]
+mod supervisor;
