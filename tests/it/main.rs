@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
 mod restart;
@@ -21,3 +23,5 @@ mod store;
 mod store_files;
 #[cfg(test)]
 mod store_quarantine;
+#[cfg(test)]
+mod supervisor;

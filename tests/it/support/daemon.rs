@@ -129,10 +129,15 @@ impl Service {
 
     /// Asks it to stop, as systemd and Kubernetes do, and waits for its end.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         let status = self.wait_for_exit(EXIT_LIMIT);
         assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    /// Sends it the signal of that name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Ends it as `kill -9` does.
