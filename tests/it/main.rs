@@ -18,6 +18,8 @@ mod sdm_bodies;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod service_files;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod store_files;

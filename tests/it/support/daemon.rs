@@ -14,7 +14,7 @@ use super::emulator::{free_port, wait_until};
 use super::http;
 
 /// Longest time from SIGTERM to the exit (issue: 10 s).
-const EXIT_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest time from the start to the first scrape: a debug build on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
