@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod replay_cli;
