@@ -13,6 +13,7 @@ mod clock;
 mod faults;
 mod http;
 mod log;
+mod proxy;
 mod service;
 mod subscription;
 
@@ -29,11 +30,9 @@ use crate::background::Background;
 use crate::clock::Clock;
 pub use crate::faults::{Admin, Answer, Auth, End, Faults, Rule};
 pub use crate::log::{AuthFailure, Log, Outcome, Requests, StreamLog, StreamSettings};
+pub use crate::proxy::{Mode, Proxy};
 pub use crate::subscription::Flood;
 use crate::subscription::Subscription;
-
-/// Connections that wait to be accepted. More than any test opens at once.
-const BACKLOG: u32 = 1024;
 
 /// A running server. Dropping it cuts off all connections and frees the port.
 pub struct Server {
@@ -79,7 +78,7 @@ impl Server {
         let runtime = background::runtime()?;
         let listener = {
             let _entered = runtime.enter();
-            background::socket_on(port)?.listen(BACKLOG)?
+            background::socket_on(port)?.listen(background::BACKLOG)?
         };
         let port = listener.local_addr()?.port();
         let clock = Clock::start();
@@ -185,6 +184,11 @@ impl Server {
     /// Number of attempts to open a stream: [`Log::opens`] without the rest.
     pub fn open_count(&self) -> u64 {
         self.shared.lock().log.opens
+    }
+
+    /// Time since the server started, which the log's times count from.
+    pub fn uptime(&self) -> Duration {
+        self.shared.clock.now()
     }
 
     /// A copy of what the server saw until now.
