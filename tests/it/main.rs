@@ -26,6 +26,8 @@ mod store;
 #[cfg(test)]
 mod store_files;
 #[cfg(test)]
+mod store_full_disk;
+#[cfg(test)]
 mod store_quarantine;
 #[cfg(test)]
 mod supervisor;
