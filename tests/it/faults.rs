@@ -4,6 +4,7 @@
 mod acks;
 mod below_grpc;
 mod credentials;
+mod disk;
 mod floods;
 mod statuses;
 mod streams;
