@@ -11,15 +11,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as proto;
-use proto::streaming_pull_response::SubscriptionProperties;
-use proto::{PubsubMessage, ReceivedMessage, StreamingPullResponse};
 use tokio::sync::Notify;
 
 pub use self::flood::Flood;
 use self::stream::Stream;
 use crate::faults::{Answer, End, Faults};
 use crate::log::{Log, Outcome, Requests, StreamSettings, note};
+use crate::proto::{PubsubMessage, ReceivedMessage, StreamingPullResponse, SubscriptionProperties};
 
 /// How long a nacked message waits before it is delivered again; what the emulator takes.
 const NACK_PAUSE: Duration = Duration::from_millis(50);
@@ -201,7 +199,6 @@ impl Subscription {
             batch.push(ReceivedMessage {
                 ack_id: format!("{sequence}-{lease}"),
                 message: Some(entry.message.clone()),
-                delivery_attempt: 0, // only dead-letter policies count them
             });
         }
         if batch.is_empty() {
@@ -217,9 +214,7 @@ impl Subscription {
             received_messages: batch,
             subscription_properties: Some(SubscriptionProperties {
                 exactly_once_delivery_enabled: exactly_once,
-                message_ordering_enabled: false,
             }),
-            ..Default::default()
         })
     }
 
