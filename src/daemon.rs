@@ -2,6 +2,7 @@
 //!
 //! One task owns the pipeline (`service`); everything else sends it messages over bounded channels.
 
+mod acks;
 mod reload;
 mod service;
 mod signals;
@@ -65,11 +66,16 @@ impl DaemonError {
     }
 }
 
-/// Runs the service until it is told to stop by SIGTERM or SIGINT. SIGHUP makes it `reload`.
-pub async fn run(settings: &Settings, pubsub: &Pubsub, reload: Reload) -> Result<(), DaemonError> {
+/// Runs the service on a store until it is told to stop by SIGTERM or SIGINT; SIGHUP makes it
+/// `reload`. Sinks read the file that the settings name, so there can be none on a store in memory.
+pub async fn run(
+    settings: &Settings,
+    pubsub: &Pubsub,
+    store: Store,
+    reload: Reload,
+) -> Result<(), DaemonError> {
     let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(&names)?);
-    let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
     let clock = Clock::start(stored);

@@ -42,10 +42,12 @@ impl Health {
     pub fn note_source_event(&self, event: SourceEvent, now: ClockTime) {
         match event {
             SourceEvent::StreamUp => self.stream_up.store(true, Ordering::Relaxed),
-            SourceEvent::StreamDown { .. } => self.stream_up.store(false, Ordering::Relaxed),
+            SourceEvent::StreamDown => self.stream_up.store(false, Ordering::Relaxed),
             SourceEvent::MessageReceived => self.last_message.store(now.0, Ordering::Relaxed),
             SourceEvent::StreamOpened { .. }
-            | SourceEvent::TokenOk
+            | SourceEvent::Reachable(_)
+            | SourceEvent::Silence(_)
+            | SourceEvent::TokenOk { .. }
             | SourceEvent::AuthFailed { .. } => {}
         }
     }
@@ -107,7 +109,7 @@ mod tests {
             "pipeline ok, store failing, stream up, last message 1m 5s ago"
         );
         health.set_store_works(true);
-        health.note_source_event(SourceEvent::StreamDown { loss: None }, later);
+        health.note_source_event(SourceEvent::StreamDown, later);
         assert!(health.status(later).starts_with("pipeline ok, store ok, stream down, last"));
     }
 }

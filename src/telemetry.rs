@@ -8,6 +8,7 @@
 //! | `warn` | something was lost, refused or degraded, and hearthd goes on |
 //! | `info` | start, stop and changes of state |
 //! | `debug` | one line a batch |
+//! | `trace` | the points of a batch at which the tests kill it |
 //!
 //! Never logged: tokens, keys, bodies, clip addresses, user ids, device names. That is why panics
 //! show their place and constant texts only, and libraries nothing below `warn`.

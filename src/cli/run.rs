@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::Settings;
 use crate::daemon::{self, Reload};
+use crate::store::{Sqlite, Store};
 use crate::telemetry;
 
 /// Options of `hearthd run`.
@@ -21,5 +22,6 @@ pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow:
     let pubsub = settings.require_pubsub()?;
     let level = telemetry::init(&settings.log, environment);
     let reload = Reload::new(settings.clone(), args.config.clone(), environment.clone(), level);
-    Ok(daemon::run(&settings, pubsub, reload).await?)
+    let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
+    Ok(daemon::run(&settings, pubsub, store, reload).await?)
 }

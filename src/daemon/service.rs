@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::DaemonError;
+use super::acks::Acks;
 use crate::clock::Clock;
 use crate::engine::Arrival;
 use crate::event::{ClockTime, Timestamp};
@@ -45,6 +46,7 @@ pub(super) struct Service {
     /// The number of the last record.
     pub(super) committed: watch::Sender<u64>,
     retry: Duration,
+    acked: Acks,
     /// How far sinks have come, and when that is next written: a commit of its own for each page
     /// would cost as much as the records did.
     progress: BTreeMap<String, u64>,
@@ -75,8 +77,8 @@ impl Service {
         health.set_ready();
         let committed = watch::Sender::new(last);
         let (progress, next_note) = (BTreeMap::new(), clock.now().after(TICK));
-        let retry = RETRY.0;
-        Ok(Self { pipeline, clock, metrics, health, committed, retry, progress, next_note })
+        let (retry, acked) = (RETRY.0, Acks::new(clock.now()));
+        Ok(Self { pipeline, clock, metrics, health, committed, retry, acked, progress, next_note })
     }
 
     /// Feeds the pipeline until it is told to stop, or the store fails for good.
@@ -133,8 +135,9 @@ impl Service {
     fn step(&mut self, batch: Vec<Delivery>) -> Result<(), StoreError> {
         let (arrivals, acks) = self.decode(batch);
         let count = acks.len();
-        let received: Vec<Timestamp> =
-            arrivals.iter().map(|arrival| arrival.raw.received_at.0.clone()).collect();
+        let of =
+            |arrival: &Arrival| (arrival.raw.message_id.clone(), arrival.raw.received_at.0.clone());
+        let received: Vec<(String, Timestamp)> = arrivals.iter().map(of).collect();
         let now = self.clock.now();
         let result = tokio::task::block_in_place(|| self.pipeline.step(arrivals, now));
         let committed = match result {
@@ -145,13 +148,18 @@ impl Service {
                 return Err(error);
             }
         };
+        tracing::debug!(messages = count, records = committed.records.len(), "committed");
         acks.into_iter().for_each(Ack::ack);
+        tracing::trace!("acked");
         self.metrics.count_acks(count, true);
         if let Some(seconds) = committed.commit_seconds {
             self.metrics.observe_store_commit(seconds);
         }
         let wall = self.clock.wall_now();
-        received.iter().for_each(|time| self.metrics.observe_commit(wall - time.at()));
+        for (message_id, time) in received {
+            self.metrics.observe_commit(wall - time.at());
+            self.acked.remember(message_id);
+        }
         self.metrics.count(&committed.tally);
         if let Some(last) = committed.last_sequence() {
             self.committed.send_replace(last);
@@ -161,7 +169,13 @@ impl Service {
         {
             self.metrics.show_graph(engine);
         }
-        tracing::debug!(messages = count, records = committed.records.len(), "committed");
+        if let Some(lost) = self.acked.warning(now) {
+            tracing::warn!(
+                lost,
+                "acked messages come again: acks don't reach Pub/Sub; check that the service account \
+                 has roles/pubsub.subscriber on the subscription",
+            );
+        }
         self.retry = RETRY.0;
         self.trim(now)?;
         self.health.set_store_works(true);
@@ -169,9 +183,12 @@ impl Service {
         Ok(())
     }
 
-    fn decode(&self, batch: Vec<Delivery>) -> (Vec<Arrival>, Vec<Ack>) {
+    fn decode(&mut self, batch: Vec<Delivery>) -> (Vec<Arrival>, Vec<Ack>) {
         let at = self.clock.now();
         let decode = |delivery: Delivery| {
+            if self.acked.is_lost(&delivery.incoming.raw.message_id) {
+                self.metrics.count_lost_acks(1);
+            }
             let (raw, decoded) =
                 Pipeline::decode(self.pipeline.decode_settings(), delivery.incoming);
             let event_time = decoded.outcome.as_ref().ok().map(|event| &event.time.0);

@@ -24,4 +24,6 @@ mod store;
 #[cfg(test)]
 mod store_files;
 #[cfg(test)]
+mod store_quarantine;
+#[cfg(test)]
 mod supervisor;
