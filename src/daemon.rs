@@ -66,8 +66,8 @@ impl DaemonError {
     }
 }
 
-/// Runs the service on a store until it is told to stop by SIGTERM or SIGINT; SIGHUP makes it
-/// `reload`. Sinks read the file that the settings name, so there can be none on a store in memory.
+/// Runs the service on a store until it is told to stop by SIGTERM or SIGINT. SIGHUP makes it
+/// `reload`. Sinks read the file that the settings name, so a store in memory can have none.
 pub async fn run(
     settings: &Settings,
     pubsub: &Pubsub,

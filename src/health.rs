@@ -2,7 +2,7 @@
 //!
 //! The parts that know set it; HTTP and the supervisor show it. It holds no personal data.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::event::ClockTime;
@@ -18,7 +18,7 @@ pub struct Health {
     ready: AtomicBool,
     heartbeat: AtomicI64,
     store_fails: AtomicBool,
-    stream_up: AtomicBool,
+    streams_up: AtomicU32,
     last_message: AtomicI64,
 }
 
@@ -41,8 +41,12 @@ impl Health {
     /// Something happened to the stream.
     pub fn note_source_event(&self, event: SourceEvent, now: ClockTime) {
         match event {
-            SourceEvent::StreamUp => self.stream_up.store(true, Ordering::Relaxed),
-            SourceEvent::StreamDown => self.stream_up.store(false, Ordering::Relaxed),
+            SourceEvent::StreamUp => {
+                self.streams_up.fetch_add(1, Ordering::Relaxed);
+            }
+            SourceEvent::StreamDown => {
+                self.streams_up.fetch_sub(1, Ordering::Relaxed);
+            }
             SourceEvent::MessageReceived => self.last_message.store(now.0, Ordering::Relaxed),
             SourceEvent::StreamOpened { .. }
             | SourceEvent::Reachable(_)
@@ -66,7 +70,7 @@ impl Health {
     pub fn status(&self, now: ClockTime) -> String {
         let pipeline = if self.is_alive(now) { "ok" } else { "stuck" };
         let store = if self.store_fails.load(Ordering::Relaxed) { "failing" } else { "ok" };
-        let stream = if self.stream_up.load(Ordering::Relaxed) { "up" } else { "down" };
+        let stream = if self.streams_up.load(Ordering::Relaxed) > 0 { "up" } else { "down" };
         let message = match self.last_message.load(Ordering::Relaxed) {
             0 => "no message yet".to_owned(),
             at => {

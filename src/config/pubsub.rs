@@ -31,6 +31,7 @@ pub struct Pubsub {
     /// else Application Default Credentials.
     pub credentials_file: Option<PathBuf>,
     /// The folder that systemd's `LoadCredential` fills. Set by `CREDENTIALS_DIRECTORY`.
+    #[serde(skip)]
     pub credentials_directory: Option<PathBuf>,
     /// Largest number of messages received and not yet acked. Too high costs memory and
     /// redeliveries after a crash; too low makes a backlog drain slowly. Messages, default 1000.

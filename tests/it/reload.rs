@@ -20,9 +20,10 @@ fn home() -> (Home, String) {
 
 /// Waits until the log, from `start` on, has this text. Returns the log's length.
 fn wait_for_log(service: &Service, start: usize, text: &str) -> usize {
-    let found = wait_until(LIMIT, || service.log()[start..].contains(text));
+    let has_text = || service.log().get(start..).is_some_and(|log| log.contains(text));
+    let found = wait_until(LIMIT, has_text);
     let log = service.log();
-    assert!(found, "no \"{text}\" in\n{}", &log[start..]);
+    assert!(found, "no \"{text}\" in\n{log}");
     log.len()
 }
 

@@ -134,6 +134,7 @@ fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
     let copies = instructions("COPY").into_iter().filter(|words| !words[0].starts_with("--"));
     for mut words in copies {
         let to = context.path().join(words.pop().unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
         let from = words.iter().map(|word| repository().join(word));
         let done = Command::new("cp").arg("-r").args(from).arg(to).output().unwrap();
         assert!(done.status.success(), "{words:?}: {done:?}");

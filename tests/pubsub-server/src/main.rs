@@ -1,0 +1,2 @@
+//! `pubsub-test-server`
+fn main() {}

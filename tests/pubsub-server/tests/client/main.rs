@@ -1,0 +1,10 @@
+//! The server as Google's own client sees it.
+
+#[cfg(test)]
+mod access;
+#[cfg(test)]
+mod delivery;
+#[cfg(test)]
+mod streams;
+#[cfg(test)]
+mod support;
