@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod log_secrets;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod replay_cli;

@@ -11,8 +11,8 @@ use hearthd::cli::{EXIT_BAD_CONFIG, EXIT_USAGE};
 use hearthd::config::Settings;
 use tempfile::TempDir;
 
-use crate::support::command::{fixture, hearthd};
-use crate::support::daemon::EXIT_LIMIT;
+use crate::support::command::{command, fixture, hearthd};
+use crate::support::daemon::{EXIT_LIMIT, Home};
 use crate::support::skip;
 
 fn repository() -> &'static Path {
@@ -112,6 +112,24 @@ fn the_unit_knows_exit_codes_times_and_folders() {
     assert_eq!(unit_setting("Restart"), "on-failure");
     assert_eq!(unit_setting("StateDirectoryMode"), "0700");
     assert_eq!(unit_setting("ExecReload"), "/bin/kill -HUP $MAINPID");
+}
+
+#[test]
+fn the_key_that_the_unit_hands_over_is_the_one_that_is_read() {
+    let credential = unit_setting("LoadCredential");
+    let (name, _) = credential.split_once(':').unwrap();
+    // No emulator: the key is to be used.
+    let home = Home::new("", "projects/test/subscriptions/hearthd");
+    let file = home.path(name);
+    fs::write(&file, "{}").unwrap();
+    let done = command(&["run", "--config"])
+        .arg(home.path("hearthd.toml"))
+        .env("CREDENTIALS_DIRECTORY", file.parent().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(i32::from(EXIT_BAD_CONFIG)), "{said}");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
 }
 
 /// The arguments of the Dockerfile's instructions of that name, in order.
