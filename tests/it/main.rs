@@ -10,6 +10,8 @@ mod convergence;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod log_secrets;
 #[cfg(test)]
 mod reload;
