@@ -224,11 +224,13 @@ enum Outcome {
     Changed,
 }
 
+/// Opens a store that is not in use, whatever `open_sqlite` says of locks.
 fn open(store: &Path) -> Result<Sqlite, StoreError> {
-    match Sqlite::open(store) {
-        // See `open_sqlite`.
-        Err(StoreError::Locked { .. }) => Ok(open_sqlite(store)),
-        opened => opened,
+    loop {
+        match Sqlite::open(store) {
+            Err(StoreError::Locked { .. }) => std::thread::yield_now(),
+            opened => return opened,
+        }
     }
 }
 
