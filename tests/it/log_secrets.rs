@@ -74,7 +74,7 @@ fn broken_keys(key: &Key) -> Vec<String> {
     };
     let (_, half) = pem.split_at(pem.len() / 2);
     vec![
-        file[..file.len() / 2].to_owned(),
+        file.split_at(file.len() / 2).0.to_owned(),
         pem.to_owned(),
         with("private_key", half.into()),
         with("private_key", pem.lines().collect::<Vec<_>>().into()),
