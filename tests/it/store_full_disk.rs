@@ -183,10 +183,8 @@ fn the_reserve_takes_real_space_or_none() {
 #[test]
 fn a_disk_that_is_read_only_is_named() {
     let Some(disk) = SmallDisk::new(16) else { return };
-    drop(disk.store());
-    let mut remount = Command::new("mount");
-    remount.args(["-o", "remount,ro"]).arg(disk.0.path());
-    assert!(remount.status().unwrap().success());
+    drop(store(&disk));
+    disk.make_read_only();
     let path = disk.path("hearthd.db");
     let error = Sqlite::open(&path).unwrap_err();
     assert!(error.to_string().contains("folder exists and is writable"), "{error}");
