@@ -8,7 +8,13 @@ mod bounds;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod log_secrets;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
@@ -20,8 +26,17 @@ mod sdm_bodies;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod service_files;
+#[cfg(test)]
 mod store;
+#[cfg(test)]
+#[cfg(test)]
+mod store_corruption;
 #[cfg(test)]
 mod store_files;
 #[cfg(test)]
+mod store_full_disk;
+#[cfg(test)]
 mod store_quarantine;
+#[cfg(test)]
+mod supervisor;

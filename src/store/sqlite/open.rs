@@ -6,15 +6,12 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags};
+
+use super::{check, mark};
 
 use crate::store::{Operation, StoreError};
-
-/// "hear", by which other tools know a store of hearthd.
-const APPLICATION_ID: i64 = 0x6865_6172;
-
-/// The schema that this hearthd writes.
-const SCHEMA_VERSION: i64 = 2;
 
 /// How long to wait for a lock that another connection holds. Readers never block the writer in
 /// WAL mode, so only a checkpoint or a foreign tool can, and briefly.
@@ -23,10 +20,15 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements kept compiled: more than this store has.
 const STATEMENTS: usize = 64;
 
-/// FULL syncs the log at each commit, which is what makes an ack safe. 16 MiB of page cache hold
-/// the upper levels of all indexes.
+/// - FULL syncs the log at each commit, which is what makes an ack safe.
+/// - 16 MiB of page cache hold the upper levels of all indexes.
+/// - The log is written back when it has 1,000 pages (4 MiB): rarely enough that pages which every
+///   commit changes are written back once for many, and a matter of milliseconds.
+/// - A log that a reader made longer is cut to 16 MiB when it is next begun anew.
+/// - Cells are checked when a page is read, which finds damage before it spreads.
 const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
-     PRAGMA temp_store = MEMORY;";
+     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 1000; \
+     PRAGMA journal_size_limit = 16777216; PRAGMA cell_size_check = ON;";
 
 /// Takes the lock that keeps other writers off. It is gone when the file is closed, also by a
 /// crash; the empty file stays.
@@ -50,11 +52,11 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
         Ok(found) if found.len() == 0 => Err(foreign("an empty file")),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let log = with_suffix(path, "-wal");
-            if log.exists() {
-                return Err(foreign("missing, but its log is there: restore it from a backup"));
+            let traces = [with_suffix(path, "-wal"), mark::path(path)];
+            match traces.into_iter().find(|trace| trace.exists()) {
+                Some(trace) => Err(StoreError::Gone { path: path.to_owned(), trace }),
+                None => Ok(false),
             }
-            Ok(false)
         }
         Err(source) => Err(StoreError::Open { path: path.to_owned(), source }),
     }
@@ -66,40 +68,46 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
     private(OpenOptions::new().create(true).truncate(true)).open(&draft).map_err(failed)?;
     let schema = format!(
-        "PRAGMA journal_mode = WAL; BEGIN; {} PRAGMA application_id = {APPLICATION_ID}; \
-         PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;",
-        include_str!("../schema.sql")
+        "PRAGMA journal_mode = WAL; BEGIN; {} PRAGMA application_id = {}; \
+         PRAGMA user_version = {}; COMMIT;",
+        check::SCHEMA,
+        check::APPLICATION_ID,
+        check::SCHEMA_VERSION
     );
     let connection = Connection::open(&draft).and_then(|connection| {
         connection.execute_batch(PRAGMAS)?;
         connection.execute_batch(&schema)?;
         connection.close().map_err(|(_, error)| error)
     });
-    connection.map_err(|source| sqlite_error(path, source))?;
+    connection.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
     std::fs::rename(&draft, path).map_err(failed)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(failed)
 }
 
-/// Opens a file that is there, and checks that it is a store of a schema that this hearthd knows.
+/// Opens a file that is there, and checks it. What is refused is left as it is.
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
-    let failed = |source| sqlite_error(path, source);
+    let failed = |source| StoreError::from_sqlite(path, Operation::Open, source);
+    let unreadable = |source| StoreError::Open { path: mark::path(path), source };
+    // Before the store is looked into: its writer may commit in between.
+    let mark = mark::read(path).map_err(unreadable)?;
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // A log that belongs to another store, or to none, must not be written back at the end.
+    let keep_log = |keep| {
+        let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(option, keep).map(drop).map_err(failed)
+    };
+    keep_log(true)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(PRAGMAS).map_err(failed)?;
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
-    let application: i64 = number("application_id").map_err(failed)?;
-    let version: i64 = number("user_version").map_err(failed)?;
-    if application != APPLICATION_ID || version < 1 {
-        let why = format!("an SQLite file of another program, application id {application}");
-        return Err(StoreError::Foreign { path: path.to_owned(), why });
+    check::kind(&connection, path)?;
+    if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        check::pages(&connection, path)?;
     }
-    if version > SCHEMA_VERSION {
-        let known = SCHEMA_VERSION;
-        return Err(StoreError::Newer { path: path.to_owned(), found: version, known });
-    }
+    check::content(&connection, path, mark)?;
+    keep_log(false)?;
     Ok(connection)
 }
 
@@ -111,16 +119,6 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// For the owner alone: a store holds user ids and clip addresses. SQLite gives its log the same.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.write(true).mode(0o600)
-}
-
-fn sqlite_error(path: &Path, source: rusqlite::Error) -> StoreError {
-    let path = path.to_owned();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            StoreError::Foreign { path, why: "not an SQLite file, or damaged".to_owned() }
-        }
-        _ => StoreError::Sqlite { path, op: Operation::Open, source },
-    }
 }
