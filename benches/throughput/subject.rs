@@ -1,5 +1,6 @@
 //! What is measured, each in a process of its own.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,14 +9,19 @@ use anyhow::{Context, bail};
 use google_cloud_auth::credentials::anonymous;
 use google_cloud_pubsub::client::Subscriber;
 use hearthd::config::{Pubsub, Settings};
-use hearthd::daemon;
+use hearthd::daemon::{self, Reload};
 use hearthd::store::{Memory, Store};
+use hearthd::telemetry;
 use tempfile::TempDir;
 
 use super::measure;
 
 /// Any name will do for the test server.
 const SUBSCRIPTION: &str = "projects/p/subscriptions/s";
+
+/// The files of a subject, in a folder of its own.
+const STORE: &str = "hearthd.db";
+const LOG: &str = "log";
 
 /// The kinds of subjects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,18 +52,24 @@ impl Kind {
     /// Is that until it is killed.
     pub(crate) fn be(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Runtime::new()?;
-        let settings = Settings::load(None, &std::env::vars().collect())?;
+        let environment = std::env::vars().collect();
+        let settings = Settings::load(None, &environment)?;
         match self {
             Self::Run => bail!("that is another program"),
-            Self::RunInMemory => runtime.block_on(run_in_memory(&settings)),
+            Self::RunInMemory => runtime.block_on(run_in_memory(settings, environment)),
             Self::PullAndAck => runtime.block_on(pull_and_ack(settings.require_pubsub()?)),
         }
     }
 }
 
-async fn run_in_memory(settings: &Settings) -> anyhow::Result<()> {
+async fn run_in_memory(
+    settings: Settings,
+    environment: BTreeMap<String, String>,
+) -> anyhow::Result<()> {
+    let level = telemetry::init(&settings.log, &environment);
+    let reload = Reload::new(settings.clone(), None, environment, level);
     let store = Store::Memory(Box::new(Memory::without_journal()));
-    Ok(daemon::run(settings, settings.require_pubsub()?, store).await?)
+    Ok(daemon::run(&settings, settings.require_pubsub()?, store, reload).await?)
 }
 
 async fn pull_and_ack(settings: &Pubsub) -> anyhow::Result<()> {
@@ -81,15 +93,13 @@ async fn pull_and_ack(settings: &Pubsub) -> anyhow::Result<()> {
 #[derive(Debug)]
 pub(crate) struct Subject {
     child: Child,
-    log: PathBuf,
-    _home: TempDir,
+    home: TempDir,
 }
 
 impl Subject {
     /// Starts one on the server at `url`; what it writes goes below `folder`.
     pub(crate) fn start(kind: Kind, url: &str, folder: &Path) -> anyhow::Result<Self> {
         let home = tempfile::tempdir_in(folder)?;
-        let log = home.path().join("log");
         let host = url.trim_start_matches("http://");
         let program = match kind {
             Kind::Run => PathBuf::from(env!("CARGO_BIN_EXE_hearthd")),
@@ -99,16 +109,16 @@ impl Subject {
             .arg(kind.name())
             .env("PUBSUB_EMULATOR_HOST", host)
             .env("HEARTHD_PUBSUB__SUBSCRIPTION", SUBSCRIPTION)
-            .env("HEARTHD_STORE__PATH", home.path().join("hearthd.db"))
+            .env("HEARTHD_STORE__PATH", home.path().join(STORE))
             .env("HEARTHD_HTTP__LISTEN", "127.0.0.1:0")
             .env("HEARTHD_LOG__FORMAT", "json")
             .env("HEARTHD_LOG__LEVEL", "debug")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(File::create(&log)?)
+            .stderr(File::create(home.path().join(LOG))?)
             .spawn()
             .context("failed to start a subject")?;
-        Ok(Self { child, log, _home: home })
+        Ok(Self { child, home })
     }
 
     /// False once it has ended, which it does only for a fault.
@@ -118,7 +128,24 @@ impl Subject {
 
     /// What it wrote to standard error.
     pub(crate) fn log(&self) -> anyhow::Result<String> {
-        Ok(std::fs::read_to_string(&self.log)?)
+        Ok(std::fs::read_to_string(self.home.path().join(LOG))?)
+    }
+
+    /// The file of its store, if it has one.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.home.path().join(STORE)
+    }
+
+    /// Seconds of processor time that it has taken, in user and system mode.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        // Linux shows them to all programs in this unit, whatever its own.
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let path = format!("/proc/{}/stat", self.child.id());
+        let stat = std::fs::read_to_string(&path).with_context(|| path)?;
+        // The name, in brackets, may hold anything; the 14th and 15th field lie behind it.
+        let (_, fields) = stat.rsplit_once(')').context("a process without a name")?;
+        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+        Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
     }
 
     /// The most memory that it has had resident, in MiB.
