@@ -4,7 +4,17 @@
 mod support;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod convergence;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod log_secrets;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
@@ -16,6 +26,8 @@ mod sdm_bodies;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod service_files;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 #[cfg(test)]
@@ -26,3 +38,5 @@ mod store_files;
 mod store_full_disk;
 #[cfg(test)]
 mod store_quarantine;
+#[cfg(test)]
+mod supervisor;
