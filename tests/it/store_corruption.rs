@@ -193,7 +193,7 @@ impl Folder {
         let found = content(&self.store());
         match run(sqlite) {
             Err(error) => {
-                // Damage to pages is met before anything is written; that of a value, when it is read.
+                // Damage to pages is met before anything is written; that of a value, when read.
                 assert!(error.is_fatal() && is_of_row(&error), "met too late: {error}");
                 Outcome::Refused(error.to_string())
             }
