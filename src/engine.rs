@@ -164,6 +164,15 @@ impl Engine {
         self.finish(work)
     }
 
+    /// Unsees a message that is in quarantine, for a step that takes it in again with `loaded`: not
+    /// if its payload came in by another way since.
+    pub fn unsee(&mut self, message: &Quarantined, loaded: &mut Loaded) {
+        self.dedupe.forget(message.key, message.at);
+        if loaded.payloads.get(&message.key) == Some(&message.at) {
+            loaded.payloads.remove(&message.key);
+        }
+    }
+
     /// When a step is due even if no message comes; `None` if no timer is left.
     pub fn next_deadline(&self) -> Option<ClockTime> {
         let thread = self.timers.first().map(|(deadline, _)| deadline);
@@ -222,7 +231,7 @@ impl Engine {
             }
             Err(reject) => {
                 *work.changes.tally.quarantined.entry(reject.reason).or_default() += 1;
-                work.changes.quarantined.push(Quarantined { key, reject, raw: arrival.raw });
+                work.changes.quarantined.push(Quarantined { key, at, reject, raw: arrival.raw });
             }
         }
     }

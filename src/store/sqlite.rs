@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{JournalRow, Operation, QuarantineRow, Retention, StoreError, Trimmed};
-use crate::engine::change::Changes;
+use super::{DeadLetterRow, JournalRow, Operation, QuarantineRow, Retention, StoreError, Trimmed};
+use crate::engine::change::{Changes, Quarantined};
 use crate::engine::threads::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
@@ -82,6 +82,18 @@ impl Sqlite {
 
     pub(super) fn quarantine(&self, limit: usize) -> Result<Vec<QuarantineRow>, StoreError> {
         self.read(|connection| read::quarantine(connection, limit))
+    }
+
+    pub(super) fn quarantined(&self, id: i64) -> Result<Option<Quarantined>, StoreError> {
+        self.read(|connection| read::quarantined(connection, id))
+    }
+
+    pub(super) fn drop_quarantined(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
+        self.transact(Operation::Commit, |connection| write::drop_quarantined(connection, ids))
+    }
+
+    pub(super) fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.read(|connection| read::dead_letters(connection, limit))
     }
 
     pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {

@@ -19,3 +19,5 @@ mod service;
 mod store;
 #[cfg(test)]
 mod store_files;
+#[cfg(test)]
+mod store_quarantine;

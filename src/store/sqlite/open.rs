@@ -14,7 +14,7 @@ use crate::store::{Operation, StoreError};
 const APPLICATION_ID: i64 = 0x6865_6172;
 
 /// The schema that this hearthd writes.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long to wait for a lock that another connection holds. Readers never block the writer in
 /// WAL mode, so only a checkpoint or a foreign tool can, and briefly.
