@@ -1,6 +1,7 @@
 //! The command line: one file per command, and the exit codes.
 
 pub mod check;
+pub mod doctor;
 pub mod graph;
 pub mod notifications;
 pub mod publish;
@@ -44,6 +45,8 @@ enum Command {
     Run(run::Args),
     /// Check the settings, offline
     Check(check::Args),
+    /// Try what the settings name: key, token, subscription, store
+    Doctor(doctor::Args),
     /// Run capture files through the same code, on a virtual clock
     Replay(replay::Args),
     /// Publish capture files to a topic, for demonstrations and tests
@@ -122,6 +125,9 @@ fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow:
         Command::Run(args) => {
             drop(stdout);
             runtime()?.block_on(run::run(&args, environment))?;
+        }
+        Command::Doctor(args) => {
+            return runtime()?.block_on(doctor::run(&args, environment, &mut stdout));
         }
         Command::Replay(args) => return replay::run(&args, environment, &mut stdout),
         Command::Publish(args) => runtime()?.block_on(publish::run(args, environment))?,
