@@ -20,4 +20,6 @@ mod store;
 #[cfg(test)]
 mod store_files;
 #[cfg(test)]
+mod store_full_disk;
+#[cfg(test)]
 mod store_quarantine;
