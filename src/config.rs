@@ -2,9 +2,10 @@
 //! beside its key.
 //!
 //! `file` knows what the file looks like, `table` how to read one table of it, `values` what single
-//! settings are made of. Nothing here may open what a setting names (key, store, address): the part
-//! that uses it does.
+//! settings are made of, `changes` how two readings differ. Nothing here may open what a setting
+//! names (key, store, address): the part that uses it does.
 
+mod changes;
 pub mod file;
 mod pubsub;
 mod table;
@@ -15,6 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::record::RecordKind;
 use file::File;
 pub use file::{Fault, Faults};
@@ -24,7 +27,7 @@ pub use values::{InvalidSubscription, LogFormat, LogLevel, Secret, SinkKind, Sub
 use values::{address, enterprise, sink_name};
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// The Pub/Sub source; `None` without a `[pubsub]` table, as `replay` needs none.
     pub pubsub: Option<Pubsub>,
@@ -47,7 +50,7 @@ pub struct Settings {
 }
 
 /// `[sdm]`: the Device Access project.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sdm {
     /// Flags events of other enterprises than this `enterprises/{project-id}`. A wrong one flags
     /// every event. Default: none, nothing is flagged.
@@ -55,7 +58,7 @@ pub struct Sdm {
 }
 
 /// `[store]`: the durable store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Store {
     /// The database file; its directory must keep files over a restart and a power loss. Default
     /// `/var/lib/hearthd/hearthd.db`.
@@ -69,7 +72,7 @@ pub struct Store {
 }
 
 /// `[dedupe]`: how long a payload is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dedupe {
     /// Time for which a repeated payload is recognised and a closed notification can be merged
     /// into. Too high costs disk; below the subscription's retention, old redeliveries take effect
@@ -81,7 +84,7 @@ pub struct Dedupe {
 }
 
 /// `[reorder]`: how the event log is put in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reorder {
     /// Time that an event waits for earlier ones before it enters the event log; notifications
     /// never wait. Too high delays the log; too low flags more events `late`. Default 2 s.
@@ -92,7 +95,7 @@ pub struct Reorder {
 }
 
 /// `[notifications]`: how messages become notifications.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notifications {
     /// Age up to which an event still rings. Too high rings for what is long over; too low keeps a
     /// slow doorbell silent. Default 60 s.
@@ -106,7 +109,7 @@ pub struct Notifications {
 }
 
 /// `[http]`: the HTTP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Http {
     /// Address and port that answer. Anything but loopback shows metrics to the network. Default
     /// `127.0.0.1:9464`.
@@ -114,7 +117,7 @@ pub struct Http {
 }
 
 /// `[log]`: hearthd's own log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Log {
     /// How a line is written. Default text.
     pub format: LogFormat,
@@ -124,7 +127,7 @@ pub struct Log {
 }
 
 /// One `[[sinks]]` table: who gets which records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sink {
     /// Name of the sink's place in the journal; a new name starts anew. No default.
     pub name: String,

@@ -74,6 +74,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Goes on where the store left off.
     pub fn open(store: Store, settings: PipelineSettings) -> Result<Self, StoreError> {
+        tracing::trace!("restoring");
         let restored = store.restore()?;
         let received = restored.held.len() as u64;
         let engine = Some(Engine::restore(settings.engine, restored));
@@ -148,6 +149,7 @@ impl Pipeline {
         changes.retried = retried.map(|(id, _)| id);
         let mut committed = Committed { tally: changes.tally.clone(), ..Committed::default() };
         if !changes.is_empty() {
+            tracing::trace!("committing");
             let watch = Stopwatch::start();
             committed.records = self.store.commit(changes)?;
             committed.commit_seconds = Some(watch.seconds());
@@ -167,6 +169,7 @@ impl Pipeline {
         if now < self.next_trim && self.untrimmed < journal_bytes / u64::from(TRIMS_PER_BOUND) {
             return Ok(Trimmed::default());
         }
+        tracing::trace!("trimming");
         let trimmed = self.store.trim(now, &self.settings.retention)?;
         if !trimmed.more {
             self.next_trim = now.after(horizon / TRIMS_PER_BOUND);

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::Uri;
+use serde::Serialize;
 
 use super::file::Fault;
 use super::table::{Limits, Table, quoted};
@@ -20,7 +21,7 @@ const EMULATOR_VARIABLE: &str = "PUBSUB_EMULATOR_HOST";
 const CREDENTIALS_VARIABLE: &str = "CREDENTIALS_DIRECTORY";
 
 /// `[pubsub]`: the Cloud Pub/Sub source.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Pubsub {
     /// The subscription whose messages are pulled. One that another program pulls too gives each of
     /// them a part of the messages. No default.
@@ -30,6 +31,7 @@ pub struct Pubsub {
     /// else Application Default Credentials.
     pub credentials_file: Option<PathBuf>,
     /// The folder that systemd's `LoadCredential` fills. Set by `CREDENTIALS_DIRECTORY`.
+    #[serde(skip)]
     pub credentials_directory: Option<PathBuf>,
     /// Largest number of messages received and not yet acked. Too high costs memory and
     /// redeliveries after a crash; too low makes a backlog drain slowly. Messages, default 1000.
@@ -135,7 +137,7 @@ impl Pubsub {
 }
 
 /// Where Pub/Sub is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Endpoint {
     /// Google's own service.
     Google,

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use serde::Serialize;
+
 use super::table::quoted;
 
 /// Longest name of a sink: it is a metric's label.
@@ -16,7 +18,7 @@ const SINK_NAME_MAX_CHARS: usize = 64;
 const RESOURCE_ID_MAX_CHARS: usize = 255;
 
 /// The full name of a Pub/Sub subscription, `projects/{project}/subscriptions/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SubscriptionName(String);
 
 /// A text that names no subscription.
@@ -123,7 +125,7 @@ pub(super) fn sink_name(text: &str) -> Result<String, String> {
 }
 
 /// How a log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -132,7 +134,7 @@ pub enum LogFormat {
 }
 
 /// How grave a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum LogLevel {
     /// Somebody must act.
     Error,
@@ -147,7 +149,7 @@ pub enum LogLevel {
 }
 
 /// What delivers a sink's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum SinkKind {
     /// Standard output, one record a line.
     Stdout,

@@ -15,7 +15,7 @@ use super::acks::Acks;
 use crate::clock::Clock;
 use crate::engine::Arrival;
 use crate::event::{ClockTime, Timestamp};
-use crate::http::Health;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
@@ -148,7 +148,9 @@ impl Service {
                 return Err(error);
             }
         };
+        tracing::debug!(messages = count, records = committed.records.len(), "committed");
         acks.into_iter().for_each(Ack::ack);
+        tracing::trace!("acked");
         self.metrics.count_acks(count, true);
         if let Some(seconds) = committed.commit_seconds {
             self.metrics.observe_store_commit(seconds);
@@ -167,7 +169,6 @@ impl Service {
         {
             self.metrics.show_graph(engine);
         }
-        tracing::debug!(messages = count, records = committed.records.len(), "committed");
         if let Some(lost) = self.acked.warning(now) {
             tracing::warn!(
                 lost,
@@ -177,6 +178,7 @@ impl Service {
         }
         self.retry = RETRY.0;
         self.trim(now)?;
+        self.health.set_store_works(true);
         self.show();
         Ok(())
     }
@@ -230,6 +232,7 @@ impl Service {
 
     async fn back_off(&mut self, error: &StoreError, stop: &mut watch::Receiver<bool>) {
         self.metrics.count_store_error(error.operation());
+        self.health.set_store_works(false);
         let cause = std::error::Error::source(error).map(ToString::to_string);
         let retry_in_s = self.retry.as_secs_f64();
         tracing::error!(%error, cause, retry_in_s, "nothing is acked until the store works again");

@@ -4,7 +4,13 @@
 mod support;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod convergence;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
@@ -16,6 +22,8 @@ mod sdm_bodies;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod service_files;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod store_files;
@@ -23,3 +31,5 @@ mod store_files;
 mod store_full_disk;
 #[cfg(test)]
 mod store_quarantine;
+#[cfg(test)]
+mod supervisor;

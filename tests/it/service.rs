@@ -142,7 +142,7 @@ fn emulator_with(payloads: &[Vec<u8>]) -> Option<Emulator> {
 fn the_long_day_ends_as_its_replay_does() {
     let payloads = disturbed_payloads(1);
     let Some(emulator) = emulator_with(&payloads) else { return };
-    let home = Home::new(&emulator, SUBSCRIPTION);
+    let home = Home::new(&emulator.host(), SUBSCRIPTION);
     let expected = expected(&emulator, &home, payloads.len());
     let service = home.start("run");
     let received = payloads.len() as u64;
@@ -164,7 +164,7 @@ fn the_long_day_ends_as_its_replay_does() {
 fn a_stop_in_the_middle_changes_nothing() {
     let payloads = disturbed_payloads(2);
     let Some(emulator) = emulator_with(&payloads) else { return };
-    let home = Home::new(&emulator, SUBSCRIPTION);
+    let home = Home::new(&emulator.host(), SUBSCRIPTION);
     let expected = expected(&emulator, &home, payloads.len());
     let service = home.start("first");
     service.wait_for(SETTLE_LIMIT, |service| service.metric("hearthd_messages_received_total") > 0);
@@ -212,7 +212,7 @@ fn assert_no_personal_data(log: &str, expected: &Expected) {
 #[test]
 fn a_second_service_on_one_store_is_refused() {
     let Some(emulator) = emulator_with(&[]) else { return };
-    let home = Home::new(&emulator, SUBSCRIPTION);
+    let home = Home::new(&emulator.host(), SUBSCRIPTION);
     let service = home.start("first");
     let second = command(&["run", "--config"])
         .arg(home.path("hearthd.toml"))

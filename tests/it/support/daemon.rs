@@ -1,19 +1,20 @@
 //! The real binary as a service: started, scraped and stopped as an operator would.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::command::{command, hearthd};
-use super::emulator::{Emulator, free_port, wait_until};
+use super::emulator::{free_port, wait_until};
 use super::http;
 
 /// Longest time from SIGTERM to the exit (issue: 10 s).
-const EXIT_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest time from the start to the first scrape: a debug build on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -22,7 +23,8 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Home {
     folder: TempDir,
     http_port: u16,
-    emulator: String,
+    /// What the service finds in its environment; settings there go before those of the file.
+    pub(crate) environment: BTreeMap<String, String>,
 }
 
 /// A running service; killed when dropped.
@@ -33,10 +35,11 @@ pub(crate) struct Service {
 }
 
 impl Home {
-    /// Settings for a subscription on that emulator, with timers short enough for a test.
-    pub(crate) fn new(emulator: &Emulator, subscription: &str) -> Self {
+    /// Settings for a subscription on the server at `host`, with timers short enough for a test.
+    pub(crate) fn new(host: &str, subscription: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let home = Self { folder, http_port: free_port(), emulator: emulator.host() };
+        let environment = [("PUBSUB_EMULATOR_HOST".to_owned(), host.to_owned())].into();
+        let home = Self { folder, http_port: free_port(), environment };
         let settings = format!(
             "[pubsub]\nsubscription = \"{subscription}\"\nmax_lease_extension = \"10s\"\n\
              [store]\npath = \"{}\"\n\
@@ -61,19 +64,24 @@ impl Home {
 
     /// Starts the service; `run` names the files that its output goes to.
     pub(crate) fn start(&self, run: &str) -> Service {
+        let service = self.spawn(run);
+        let up = wait_until(START_LIMIT, || service.get("/readyz").is_some());
+        assert!(up, "the service did not start:\n{}", service.log());
+        service
+    }
+
+    /// The same without waiting until it is ready, which it may never be.
+    pub(crate) fn spawn(&self, run: &str) -> Service {
         let log = self.path(&format!("{run}.log"));
         let child = command(&["run", "--config"])
             .arg(self.path("hearthd.toml"))
-            .env("PUBSUB_EMULATOR_HOST", &self.emulator)
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(File::create(self.path(&format!("{run}.out"))).unwrap())
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        let service = Service { child, http_port: self.http_port, log };
-        let up = wait_until(START_LIMIT, || service.get("/readyz").is_some());
-        assert!(up, "the service did not start:\n{}", service.log());
-        service
+        Service { child, http_port: self.http_port, log }
     }
 
     /// The lines that runs printed, in order.
@@ -109,6 +117,20 @@ impl Service {
         sum(&scrape, name).unwrap_or_else(|| panic!("no metric is called {name}"))
     }
 
+    /// The value of one series, labels and all; 0 if there is none.
+    pub(crate) fn series(&self, series: &str) -> u64 {
+        let scrape = self.get("/metrics").unwrap_or_default();
+        let mut lines = scrape.lines().filter_map(|line| line.rsplit_once(' '));
+        lines.find(|(name, _)| *name == series).map_or(0, |(_, value)| value.parse().unwrap())
+    }
+
+    /// The memory that it holds now, in MiB.
+    pub(crate) fn memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+    }
+
     /// Waits for a condition on the metrics.
     pub(crate) fn wait_for(&self, limit: Duration, condition: impl Fn(&Self) -> bool) {
         let met = wait_until(limit, || condition(self));
@@ -121,23 +143,38 @@ impl Service {
 
     /// Asks it to stop, as systemd and Kubernetes do, and waits for its end.
     pub(crate) fn stop(mut self) {
+        self.signal("TERM");
+        let status = self.wait_for_exit(EXIT_LIMIT);
+        assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    /// Sends it the signal of that name.
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(crate) fn kill(&mut self) {
+        // An error means that it has ended.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+
+    /// Waits for an end that it finds by itself, or was told to find.
+    pub(crate) fn wait_for_exit(&mut self, limit: Duration) -> ExitStatus {
         let mut status = None;
-        wait_until(EXIT_LIMIT, || {
+        wait_until(limit, || {
             status = self.child.try_wait().unwrap();
             status.is_some()
         });
-        let status = status.unwrap_or_else(|| panic!("no exit in {EXIT_LIMIT:?}:\n{}", self.log()));
-        assert!(status.success(), "{status}:\n{}", self.log());
+        status.unwrap_or_else(|| panic!("no exit in {limit:?}:\n{}", self.log()))
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // An error means that it has ended.
-        self.child.kill().ok();
-        self.child.wait().ok();
+        self.kill();
     }
 }
 
