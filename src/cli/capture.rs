@@ -57,7 +57,7 @@ pub struct Args {
 pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let settings = Settings::load(args.config.as_deref(), environment)?;
     let pubsub = settings.require_pubsub()?;
-    telemetry::init(&settings.log);
+    telemetry::init(&settings.log, environment);
     let clock = Clock::start(ClockTime::default());
     let source = Source::connect(&source_settings(pubsub, args.ack), clock).await?;
     let signals = stop_signal().context("failed to wait for signals")?;

@@ -55,7 +55,7 @@ pub async fn run(
     };
     report.add([Line::ok("settings", "valid")])?;
     // What Pub/Sub says in full when it refuses a stream is in the log.
-    telemetry::init(&Log { level: LogLevel::Warn, ..settings.log.clone() });
+    telemetry::init(&Log { level: LogLevel::Warn, ..settings.log.clone() }, environment);
     let clock = Clock::start(ClockTime::default());
     let skew = check_pubsub(&settings, &clock, &mut report).await?;
     report.add(store::check(&settings.store))?;

@@ -6,9 +6,15 @@ mod support;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod doctor;
+#[cfg(test)]
 mod faults;
+#[cfg(test)]
+mod quarantine_cli;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]

@@ -56,12 +56,11 @@ impl CaptureFile {
     /// Makes the file, for its owner alone: it holds user ids and clip addresses. Refuses one that
     /// exists.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let encoder = File::options().write(true).create_new(true).mode(0o600).open(path).and_then(
-            |file| {
+        let encoder =
+            File::options().write(true).create_new(true).mode(0o600).open(path).and_then(|file| {
                 let encoder = Encoder::new(file.try_clone()?, path)?;
                 Ok(Self { encoder, file, path: path.to_owned() })
-            },
-        );
+            });
         encoder.with_context(|| {
             format!("failed to make {}; name a file that doesn't exist yet", path.display())
         })

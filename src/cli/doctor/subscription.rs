@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use google_cloud_pubsub::model::Subscription;
-use humantime::format_duration;
 
 use super::Line;
-use crate::config::{Endpoint, Pubsub};
+use crate::config::{Endpoint, Pubsub, show_duration};
 use crate::sources::pubsub::{Finding, Loss};
 
 /// How Google's own topics for Device Access begin.
@@ -14,7 +13,8 @@ const HOSTED: &str = "projects/sdm-prod/";
 /// What a subscription is attached to once its topic was deleted.
 const DELETED: &str = "_deleted-topic_";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// What holds where a subscription doesn't say how long it keeps messages.
+/// What holds where a subscription doesn't say when it expires, or how long it keeps messages.
+const DEFAULT_EXPIRY: Duration = DAY.saturating_mul(31);
 const DEFAULT_RETENTION: Duration = DAY.saturating_mul(7);
 
 /// The lines for what was found. `horizon` is `dedupe.horizon`.
@@ -56,7 +56,7 @@ fn found(subscription: &Subscription, settings: &Pubsub, horizon: Duration) -> V
         format_args!(
             "messages come again after {} s; hearthd extends that by up to {} at a time",
             subscription.ack_deadline_seconds,
-            format_duration(settings.max_lease_extension)
+            show_duration(&settings.max_lease_extension)
         ),
     ));
     lines.push(check_delivery(subscription, name));
@@ -87,15 +87,15 @@ fn check_topic(subscription: &Subscription) -> Line {
 
 fn check_expiry(subscription: &Subscription, name: &str) -> Line {
     let ttl = subscription.expiration_policy.as_ref().map(|policy| std_duration(policy.ttl));
-    let days = match ttl {
+    let idle = match ttl {
         Some(None) => return Line::ok("expiry", "never"),
-        Some(Some(ttl)) => format_duration(ttl).to_string(),
-        None => "31days".to_owned(),
+        Some(Some(ttl)) => show_duration(&ttl),
+        None => show_duration(&DEFAULT_EXPIRY),
     };
     Line::warn(
         "expiry",
         format_args!(
-            "after {days} without a subscriber it is deleted, with what is in it; gcloud pubsub \
+            "after {idle} without a subscriber it is deleted, with what is in it; gcloud pubsub \
              subscriptions update {name} --expiration-period=never"
         ),
     )
@@ -105,12 +105,12 @@ fn check_expiry(subscription: &Subscription, name: &str) -> Line {
 fn check_retention(subscription: &Subscription, horizon: Duration) -> Line {
     let retention = std_duration(subscription.message_retention_duration);
     let retention = retention.unwrap_or(DEFAULT_RETENTION);
-    let (kept, remembered) = (format_duration(retention), format_duration(horizon));
+    let (kept, remembered) = (show_duration(&retention), show_duration(&horizon));
     let text = format!("messages are kept for {kept}, dedupe.horizon is {remembered}");
     if retention < horizon {
         return Line::ok("retention", text);
     }
-    let longer = format_duration(retention.saturating_add(DAY));
+    let longer = show_duration(&retention.saturating_add(DAY));
     Line::warn(
         "retention",
         format_args!(
