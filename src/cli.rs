@@ -124,7 +124,7 @@ struct ListArgs {
     format: Format,
 }
 
-/// Which rows are changed. The service must not run meanwhile.
+/// Which rows are changed.
 #[derive(clap::Args, Debug)]
 struct ChangeArgs {
     #[command(flatten)]
@@ -144,7 +144,7 @@ impl ChangeArgs {
             return Ok(there.to_vec());
         }
         match self.ids.iter().find(|id| !there.contains(id)) {
-            Some(missing) => bail!("there is no {missing}; nothing was changed (list shows all)"),
+            Some(missing) => bail!("there is no number {missing}: nothing was changed"),
             None => Ok(self.ids.clone()),
         }
     }

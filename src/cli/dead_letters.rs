@@ -26,7 +26,7 @@ pub struct Args {
 enum Action {
     /// Show them; the default
     List(ListArgs),
-    /// Forget ranges that somebody has seen
+    /// Forget ranges that somebody has seen; stop the service first
     Drop(ChangeArgs),
 }
 

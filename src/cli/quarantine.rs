@@ -27,9 +27,10 @@ pub struct Args {
 enum Action {
     /// Show them; the default
     List(ListArgs),
-    /// Take messages in again, as if they came now: after an upgrade that can decode them
+    /// Take messages in again, as if they came now, once an upgrade can decode them; stop the
+    /// service first
     Retry(ChangeArgs),
-    /// Forget messages for good
+    /// Forget messages for good; stop the service first
     Drop(ChangeArgs),
 }
 

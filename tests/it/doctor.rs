@@ -1,7 +1,7 @@
 //! `hearthd doctor`: the real binary finds what is wrong with a set-up, and says what to do.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
@@ -210,7 +210,7 @@ fn a_bad_key() {
         let report = set_up.doctor();
         report.shows("fail", "key", &["key.json", advice, words]);
         let secret = pem.lines().nth(1).unwrap();
-        assert!(!format!("{:?}", report.done).contains(&secret[..20]), "the key is in the output");
+        assert!(!format!("{:?}", report.done).contains(secret), "the key is in the output");
     }
 }
 
@@ -273,9 +273,11 @@ fn a_clock_that_differs_from_the_servers() {
     thread::spawn(move || {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
-            let mut request = [0; 4096];
-            // Whoever asks leaves when it likes.
-            stream.read(&mut request).ok();
+            // Up to the end of the headers; an error means that whoever asked has left.
+            BufReader::new(&stream)
+                .lines()
+                .take_while(|line| line.as_ref().is_ok_and(|line| !line.is_empty()))
+                .count();
             let answer = "HTTP/1.1 404 Not Found\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\
                           Content-Length: 0\r\nConnection: close\r\n\r\n";
             stream.write_all(answer.as_bytes()).ok();

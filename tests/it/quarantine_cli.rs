@@ -84,7 +84,11 @@ fn a_wrong_number_changes_nothing() {
     for action in ["drop", "retry"] {
         let done = kept.run(&["quarantine", action, "3", "99"]);
         assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{}", done.stderr);
-        assert!(done.stderr.contains("there is no 99; nothing was changed"), "{}", done.stderr);
+        assert!(
+            done.stderr.contains("there is no number 99: nothing was changed"),
+            "{}",
+            done.stderr
+        );
         for arguments in [&["quarantine", action][..], &["quarantine", action, "3", "--all"]] {
             assert_eq!(kept.run(arguments).code, 64, "{arguments:?}");
         }
