@@ -79,7 +79,7 @@ pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::
     };
     stop.send_replace(true);
     let finished = capture.finish();
-    // Returns when Pub/Sub was told what is acked and what is given back; it has a limit of its own.
+    // Returns when Pub/Sub was told what is acked and what is given back, within a limit.
     drop(source.await);
     let (end, count) = (ended?, finished?);
     let fate = if args.ack { "acked" } else { "given back" };

@@ -13,6 +13,9 @@ mod convergence;
 mod doctor;
 #[cfg(test)]
 mod faults;
+mod fuzz;
+#[cfg(test)]
+mod log_secrets;
 #[cfg(test)]
 mod quarantine_cli;
 #[cfg(test)]
@@ -31,6 +34,9 @@ mod service;
 mod service_files;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+#[cfg(test)]
+mod store_corruption;
 #[cfg(test)]
 mod store_files;
 #[cfg(test)]
