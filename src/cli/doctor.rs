@@ -1,7 +1,7 @@
 //! `hearthd doctor`: tries what the settings name, one line a check, with what to do about it.
 //!
-//! Changes nothing: messages that it takes are given back, a store that is not there is not made.
-//! Prints no secret. Each check has a time limit.
+//! Leaves everything as it was: messages that it takes are given back, a store is opened as the
+//! service would and not made. Prints no secret. Each check has a time limit.
 
 mod access;
 mod pull;

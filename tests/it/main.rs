@@ -13,6 +13,7 @@ mod convergence;
 mod doctor;
 #[cfg(test)]
 mod faults;
+#[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod log_secrets;
@@ -34,7 +35,6 @@ mod service;
 mod service_files;
 #[cfg(test)]
 mod store;
-#[cfg(test)]
 #[cfg(test)]
 mod store_corruption;
 #[cfg(test)]
