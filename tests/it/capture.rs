@@ -49,12 +49,11 @@ impl Bench {
 
     /// Runs a capture that ends by itself.
     fn capture(&self, name: &str, options: &[&str]) -> Done {
-        self.command(name, options).output().unwrap().into()
+        self.start(name, options).wait()
     }
 
     fn start(&self, name: &str, options: &[&str]) -> Running {
-        let mut command = self.command(name, options);
-        Running(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+        Running::start(self.command(name, options))
     }
 
     /// The ids of the messages that are in a file, which may be cut off.
@@ -65,6 +64,10 @@ impl Bench {
 }
 
 impl Running {
+    fn start(mut command: Command) -> Self {
+        Self(command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
     fn signal(&self, name: &str) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
@@ -165,7 +168,7 @@ fn it_ends_when_no_more_may_be_held() {
         let ids = bench.server.publish(["{}"; 40]);
         let mut command = bench.command("day.jsonl", &[]);
         command.env("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES", "20");
-        let done = Done::from(command.output().unwrap()).ok();
+        let done = Running::start(command).wait().ok();
         assert!(done.stderr.contains("it ends after 20 of them"), "{}", done.stderr);
         assert!(done.stderr.contains("no more may be held"), "{}", done.stderr);
         assert_eq!(bench.ids("day.jsonl").len(), 20);
@@ -230,7 +233,7 @@ fn a_bad_key_is_a_fault_of_the_settings() {
     command.env_remove("PUBSUB_EMULATOR_HOST");
     command.env("HEARTHD_PUBSUB__ENDPOINT", bench.server.url());
     command.env("HEARTHD_PUBSUB__CREDENTIALS_FILE", bench.path("absent.json"));
-    let done = Done::from(command.output().unwrap());
+    let done = Running::start(command).wait();
     assert_eq!(done.code, 78, "{}", done.stderr);
     assert!(done.stderr.contains("absent.json"), "{}", done.stderr);
     assert!(!bench.path("day.jsonl").exists(), "nothing stands in the way of the next attempt");
