@@ -22,8 +22,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::attempts::Attempts;
-pub use self::auth::{Origin, credentials};
+pub use self::auth::{Origin, credentials, key_file};
 use self::context::Context;
+pub use self::context::expiry_of;
 pub use self::error::{SourceError, error_chain};
 use self::limit::{Limit, Room};
 use self::link::Link;
