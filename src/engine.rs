@@ -53,6 +53,11 @@ const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(1024).expect("not zer
 /// engine has no room for messages until a timer runs out.
 const MAX_OPEN: usize = 200_000;
 
+/// Most resources in the graph, and most whose traits are kept (those of names that the graph does
+/// not know among them): far above any enterprise's (Google allows 25 users in a sandbox), and
+/// about 100 MB. A resource beyond it is in the event log, flagged `untracked_resource`.
+pub const MAX_RESOURCES: usize = 100_000;
+
 /// The settings that the engine depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineSettings {
@@ -242,7 +247,7 @@ impl Engine {
     }
 
     fn apply_to_graph(&mut self, event: &mut Event, work: &mut Work) {
-        if self.graph.is_full_for(event) {
+        if self.graph.is_full_for(event) || self.traits.is_full_for(event) {
             event.flags.insert(Flag::UntrackedResource);
             return;
         }

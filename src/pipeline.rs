@@ -178,6 +178,11 @@ impl Pipeline {
         Ok(trimmed)
     }
 
+    /// Makes room on a full disk, whatever is due: see [`Store::make_room`].
+    pub fn make_room(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
+        self.store.make_room(now, &self.settings.retention)
+    }
+
     /// When a step is due without messages. After a failed step: at once.
     pub fn next_deadline(&self) -> Option<ClockTime> {
         match &self.engine {

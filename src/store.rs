@@ -26,8 +26,9 @@ pub const QUARANTINE_MAX_BYTES: u64 = 256 << 20;
 /// own. Without it, millions of empty messages would count as nothing.
 const QUARANTINE_ROW_BYTES: u64 = 256;
 
-/// Most rows removed per table in one go, so that forgetting never stalls the pipeline for long.
-pub const TRIM_ROWS: usize = 10_000;
+/// Most rows removed per table in one go, so that forgetting never stalls the pipeline for long,
+/// and yet more than the 256 that a step adds.
+pub const TRIM_ROWS: usize = 1_000;
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]
@@ -200,6 +201,37 @@ impl Store {
                 Ok(Trimmed::default())
             }
             Self::Sqlite(sqlite) => sqlite.trim(now, retention),
+        }
+    }
+
+    /// Makes what room it can on a full disk: gives up its reserve, forgets what is past its
+    /// retention, empties the log, and takes the reserve back if that is possible. `more` means
+    /// that calling it again would forget more.
+    ///
+    /// The caller of a store:
+    /// 1. after opening it: [`Store::restore_reserve`]; if that fails, says so and carries on;
+    /// 2. when something fails and [`StoreError::is_full`]: gives the messages back, stops pulling,
+    ///    calls this and tries again after a pause, until it works;
+    /// 3. from time to time, if the reserve could not be restored: tries that again. A disk that
+    ///    fills up without a reserve stays full until somebody else makes room.
+    pub fn make_room(
+        &mut self,
+        now: ClockTime,
+        retention: &Retention,
+    ) -> Result<Trimmed, StoreError> {
+        match self {
+            Self::Memory(_) => self.trim(now, retention),
+            Self::Sqlite(sqlite) => sqlite.make_room(now, retention),
+        }
+    }
+
+    /// Makes the reserve for a full disk if it is not there: 8 MiB beside the store. Costs a look
+    /// at a file if it is there. An error ([`StoreError::is_full`] or another) leaves the store
+    /// usable.
+    pub fn restore_reserve(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Sqlite(sqlite) => sqlite.restore_reserve(),
         }
     }
 

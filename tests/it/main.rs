@@ -4,7 +4,13 @@
 mod support;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod convergence;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod log_secrets;
 #[cfg(test)]
@@ -25,6 +31,8 @@ mod service_files;
 mod store;
 #[cfg(test)]
 mod store_files;
+#[cfg(test)]
+mod store_full_disk;
 #[cfg(test)]
 mod store_quarantine;
 #[cfg(test)]

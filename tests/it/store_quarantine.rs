@@ -16,7 +16,11 @@ const RECEIVED: &str = "2025-06-09T13:52:06Z";
 const RETRIED: &str = "2025-06-11T08:00:00Z";
 
 /// A message that can be decoded.
-const GOOD: &str = r#"{"publishTime":"2025-06-09T13:52:05Z","messageId":"m1","event":{"eventId":"e","timestamp":"2025-06-09T13:52:03Z","resourceUpdate":{"name":"enterprises/p/devices/d","events":{"sdm.devices.events.DoorbellChime.Chime":{"eventSessionId":"s"}}}}}"#;
+const GOOD: &str = concat!(
+    r#"{"publishTime":"2025-06-09T13:52:05Z","messageId":"m1","event":{"eventId":"e","#,
+    r#""timestamp":"2025-06-09T13:52:03Z","resourceUpdate":{"name":"enterprises/p/devices/d","#,
+    r#""events":{"sdm.devices.events.DoorbellChime.Chime":{"eventSessionId":"s"}}}}}"#
+);
 
 /// One that can't.
 const BAD: &str = r#"{"publishTime":"2025-06-09T13:52:05Z","messageId":"m2","event":"hello"}"#;

@@ -4,6 +4,7 @@ use std::io::Write as _;
 
 pub(crate) mod command;
 pub(crate) mod daemon;
+pub(crate) mod disk;
 pub(crate) mod emulator;
 pub(crate) mod http;
 pub(crate) mod model;

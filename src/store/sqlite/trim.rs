@@ -5,13 +5,14 @@ use rusqlite::{Connection, Result, params};
 use super::read::meta;
 use super::write::{integer, set_meta};
 use crate::event::ClockTime;
-use crate::store::{Lost, QUARANTINE_MAX_BYTES, Retention, TRIM_ROWS, Trimmed};
+use crate::store::{Lost, QUARANTINE_MAX_BYTES, Retention, Trimmed};
 
-/// Trims every table once.
+/// Trims every table once, of at most `rows` rows each (and of what hangs on those).
 pub(super) fn all(
     connection: &Connection,
     now: ClockTime,
     retention: &Retention,
+    rows: usize,
 ) -> Result<Trimmed> {
     let horizon = now.before(retention.horizon).0;
     let statements = [
@@ -25,14 +26,14 @@ pub(super) fn all(
         "DELETE FROM released WHERE ordering_key IN \
          (SELECT ordering_key FROM released WHERE at <= ?1 LIMIT ?2)",
     ];
-    let limit = integer(TRIM_ROWS as u64);
+    let limit = integer(rows as u64);
     let mut trimmed = Trimmed::default();
     for sql in statements {
         let removed = connection.prepare_cached(sql)?.execute(params![horizon, limit])?;
-        trimmed.more |= removed >= TRIM_ROWS;
+        trimmed.more |= removed >= rows;
     }
-    journal(connection, now, retention, &mut trimmed)?;
-    quarantine(connection, &mut trimmed)?;
+    journal(connection, now, retention, rows, &mut trimmed)?;
+    quarantine(connection, rows, &mut trimmed)?;
     Ok(trimmed)
 }
 
@@ -40,6 +41,7 @@ fn journal(
     connection: &Connection,
     now: ClockTime,
     retention: &Retention,
+    rows: usize,
     trimmed: &mut Trimmed,
 ) -> Result<()> {
     let expired = now.before(retention.journal_age).0;
@@ -47,7 +49,7 @@ fn journal(
     let bytes = meta(connection, "journal_bytes")?;
     let sql = "SELECT sequence, at, octet_length(line) FROM journal ORDER BY sequence LIMIT ?1";
     let must_go = |at, bytes| at <= expired || bytes > allowed;
-    let Some(oldest) = oldest(connection, sql, bytes, must_go)? else {
+    let Some(oldest) = oldest(connection, sql, rows, bytes, must_go)? else {
         return Ok(());
     };
     trimmed.more |= oldest.more;
@@ -94,11 +96,11 @@ fn dead_letter(
     letter.execute(params![sink, first, last, now.0]).map(drop)
 }
 
-fn quarantine(connection: &Connection, trimmed: &mut Trimmed) -> Result<()> {
+fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Result<()> {
     let allowed = integer(QUARANTINE_MAX_BYTES);
     let bytes = meta(connection, "quarantine_bytes")?;
     let sql = "SELECT id, at, bytes FROM quarantine ORDER BY id LIMIT ?1";
-    let Some(oldest) = oldest(connection, sql, bytes, |_, bytes| bytes > allowed)? else {
+    let Some(oldest) = oldest(connection, sql, rows, bytes, |_, bytes| bytes > allowed)? else {
         return Ok(());
     };
     trimmed.more |= oldest.more;
@@ -116,22 +118,24 @@ struct Oldest {
     more: bool,
 }
 
-/// Finds the rows that must go of a table of `bytes`: `sql` gives number, time and bytes of rows.
+/// Finds the rows that must go of a table of `bytes`, at most `rows`: `sql` gives the number, time
+/// and bytes of each.
 fn oldest(
     connection: &Connection,
     sql: &str,
+    rows: usize,
     mut bytes: i64,
     must_go: impl Fn(i64, i64) -> bool,
 ) -> Result<Option<Oldest>> {
     let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query([integer(TRIM_ROWS as u64)])?;
+    let mut found = statement.query([integer(rows as u64)])?;
     let (mut last, mut count) = (None, 0);
-    while let Some(row) = rows.next()? {
+    while let Some(row) = found.next()? {
         let (number, at, size): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if !must_go(at, bytes) {
             break;
         }
         (last, bytes, count) = (Some(number), bytes - size, count + 1);
     }
-    Ok(last.map(|last| Oldest { last, bytes, more: count >= TRIM_ROWS }))
+    Ok(last.map(|last| Oldest { last, bytes, more: count >= rows }))
 }

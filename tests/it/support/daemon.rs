@@ -117,6 +117,30 @@ impl Service {
         sum(&scrape, name).unwrap_or_else(|| panic!("no metric is called {name}"))
     }
 
+    /// The value of one series, labels and all; 0 if there is none.
+    pub(crate) fn series(&self, series: &str) -> u64 {
+        let scrape = self.get("/metrics").unwrap_or_default();
+        let mut lines = scrape.lines().filter_map(|line| line.rsplit_once(' '));
+        lines.find(|(name, _)| *name == series).map_or(0, |(_, value)| value.parse().unwrap())
+    }
+
+    /// Seconds of a core that it has used.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name of the program, in parentheses, may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+        // Linux shows ticks of 10 ms to programs, whatever its own clock does.
+        ticks / 100.0
+    }
+
+    /// The memory that it holds now, in MiB.
+    pub(crate) fn memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+    }
+
     /// Waits for a condition on the metrics.
     pub(crate) fn wait_for(&self, limit: Duration, condition: impl Fn(&Self) -> bool) {
         let met = wait_until(limit, || condition(self));

@@ -8,6 +8,9 @@ use tokio::net::TcpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 
+/// Connections that wait to be accepted. More than any test opens at once.
+pub(crate) const BACKLOG: u32 = 1024;
+
 /// A thread that ends when this is dropped.
 pub(crate) struct Background {
     stop: Option<oneshot::Sender<()>>,

@@ -13,6 +13,8 @@ mod clock;
 mod faults;
 mod http;
 mod log;
+mod proto;
+mod proxy;
 mod service;
 mod subscription;
 
@@ -21,7 +23,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 pub use tonic::{Code, Status};
 
 pub use crate::auth::{Key, PublicKey};
@@ -29,11 +30,10 @@ use crate::background::Background;
 use crate::clock::Clock;
 pub use crate::faults::{Admin, Answer, Auth, End, Faults, Rule};
 pub use crate::log::{AuthFailure, Log, Outcome, Requests, StreamLog, StreamSettings};
+use crate::proto::PubsubMessage;
+pub use crate::proxy::{Mode, Proxy};
 pub use crate::subscription::Flood;
 use crate::subscription::Subscription;
-
-/// Connections that wait to be accepted. More than any test opens at once.
-const BACKLOG: u32 = 1024;
 
 /// A running server. Dropping it cuts off all connections and frees the port.
 pub struct Server {
@@ -79,7 +79,7 @@ impl Server {
         let runtime = background::runtime()?;
         let listener = {
             let _entered = runtime.enter();
-            background::socket_on(port)?.listen(BACKLOG)?
+            background::socket_on(port)?.listen(background::BACKLOG)?
         };
         let port = listener.local_addr()?.port();
         let clock = Clock::start();
@@ -187,6 +187,11 @@ impl Server {
         self.shared.lock().log.opens
     }
 
+    /// Time since the server started, which the log's times count from.
+    pub fn uptime(&self) -> Duration {
+        self.shared.clock.now()
+    }
+
     /// A copy of what the server saw until now.
     pub fn log(&self) -> Log {
         self.shared.lock().log()
@@ -208,6 +213,5 @@ fn proto(message: Message) -> PubsubMessage {
         message_id: message.id.unwrap_or_default(),
         publish_time: message.publish_time.map(Into::into),
         ordering_key: message.ordering_key,
-        ..PubsubMessage::default()
     }
 }

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod streams;
 #[cfg(test)]
 mod support;
