@@ -1,5 +1,5 @@
-//! The real binary against a Pub/Sub server that fails: after each fault nothing is lost, nothing is
-//! emitted twice under different ids, the books balance, and no restart was needed.
+//! The real binary against a Pub/Sub server that fails: after each fault nothing is lost, nothing
+//! is emitted twice under different ids, the books balance, and no restart was needed.
 
 mod acks;
 mod below_grpc;

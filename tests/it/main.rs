@@ -30,6 +30,9 @@ mod service_files;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+#[cfg(test)]
+mod store_corruption;
+#[cfg(test)]
 mod store_files;
 #[cfg(test)]
 mod store_full_disk;

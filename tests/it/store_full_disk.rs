@@ -1,6 +1,7 @@
 //! A full disk, a small one made for the test: what was committed stays, deleting works, and all
 //! goes on once there is room.
 
+use std::error::Error as _;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use hearthd::engine::Arrival;
 use hearthd::event::ClockTime;
 use hearthd::pipeline::{Pipeline, PipelineSettings};
-use hearthd::store::{Store, StoreError, Trimmed};
+use hearthd::store::{Sqlite, Store, StoreError, Trimmed};
 use serde_json::json;
 
 use super::support::disk::SmallDisk;
@@ -177,6 +178,19 @@ fn the_reserve_takes_real_space_or_none() {
     disk.free();
     store.restore_reserve().unwrap();
     assert!(reserve(&disk).exists());
+}
+
+#[test]
+fn a_disk_that_is_read_only_is_named() {
+    let Some(disk) = SmallDisk::new(16) else { return };
+    drop(store(&disk));
+    disk.make_read_only();
+    let path = disk.path("hearthd.db");
+    let error = Sqlite::open(&path).unwrap_err();
+    assert!(error.to_string().contains("folder exists and is writable"), "{error}");
+    assert_eq!(error.source().unwrap().to_string(), "Read-only file system (os error 30)");
+    let error = Sqlite::open_read_only(&path).unwrap_err();
+    assert!(error.to_string().contains("its disk is read-only"), "{error}");
 }
 
 fn short_lived() -> PipelineSettings {

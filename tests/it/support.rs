@@ -9,6 +9,7 @@ pub(crate) mod emulator;
 pub(crate) mod http;
 pub(crate) mod model;
 pub(crate) mod replay;
+pub(crate) mod token_server;
 pub(crate) mod traffic;
 
 /// Says aloud that a test is skipped because a program is missing; fails it where

@@ -42,6 +42,13 @@ impl SmallDisk {
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);
     }
 
+    /// Nobody can write to it from now on.
+    pub(crate) fn make_read_only(&self) {
+        let mut remount = Command::new("mount");
+        remount.args(["-o", "remount,ro"]).arg(self.0.path());
+        assert!(remount.status().unwrap().success());
+    }
+
     /// Gives the space back.
     pub(crate) fn free(&self) {
         fs::remove_file(self.path("junk")).unwrap();
