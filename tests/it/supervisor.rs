@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use crate::support::daemon::Home;
-use crate::support::emulator::free_port;
+use crate::support::emulator::{free_port, wait_until};
 
 const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
 
@@ -90,7 +90,7 @@ fn a_supervisor_that_is_not_there_stops_nothing() {
     drop(Supervisor::of(&mut home, 200_000));
     fs::remove_file(home.path("notify")).unwrap();
     let service = home.start("run");
-    let log = service.log();
-    assert!(log.contains("failed to notify the supervisor"), "{log}");
+    let warned = || service.log().contains("failed to notify the supervisor");
+    assert!(wait_until(LIMIT, warned), "{}", service.log());
     service.stop();
 }
