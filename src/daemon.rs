@@ -139,7 +139,7 @@ fn source_events(
     move |event| {
         health.note_source_event(event, clock.now());
         if event == SourceEvent::StreamUp {
-            tracing::info!("messages are coming in");
+            tracing::info!("a stream is up");
         }
         metrics.count_source_event(event, clock.wall_now().timestamp());
     }
