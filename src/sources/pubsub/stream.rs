@@ -92,11 +92,12 @@ impl Stream {
             if self.link.is_up() || self.context.clock.now().since(opened_at) >= backoff.longest() {
                 backoff.reset();
             }
-            self.link.set_up(false);
             match end {
                 End::Stopped => break,
+                // It still counts as up: its successor is not known to fail.
                 End::Renewed(why) => reason = why,
                 End::Lost(loss, error) => {
+                    self.link.set_up(false);
                     reason = OpenReason::Lost(loss);
                     if let Some(stage) = loss.auth_stage() {
                         self.context.auth_failed(stage);
@@ -108,6 +109,7 @@ impl Stream {
                 }
             }
         }
+        self.link.set_up(false);
         drop(self.outlet);
         flushing.finish().await;
     }
