@@ -44,6 +44,9 @@ pub(super) async fn check(settings: &Pubsub, clock: Clock) -> Line {
     match run(source).await {
         Outcome::Open => Line::ok("pull", "a stream opens, and messages may be pulled"),
         Outcome::Lost(loss @ Loss::Closed) => Line::warn("pull", loss.advice()),
+        Outcome::Lost(Loss::Failed) => {
+            Line::fail("pull", "Pub/Sub refuses the stream; what it said is on standard error")
+        }
         Outcome::Lost(loss) => Line::fail("pull", loss.advice()),
         Outcome::Nothing => {
             Line::fail("pull", format_args!("{} ({LIMIT:?})", Loss::Unreachable.advice()))
