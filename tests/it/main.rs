@@ -6,6 +6,8 @@ mod support;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
 mod restart;

@@ -7,6 +7,7 @@ pub(crate) mod daemon;
 pub(crate) mod emulator;
 pub(crate) mod http;
 pub(crate) mod model;
+pub(crate) mod oracle;
 pub(crate) mod replay;
 pub(crate) mod traffic;
 

@@ -10,6 +10,7 @@
  *   SHIM_LINE_COUNT=N     ... when the Nth line with this text was written to standard error.
  *   SHIM_KILL=line        see above
  *   SHIM_KILL=write:N     before the Nth write to the store
+ *   SHIM_KILL=page:N      before the Nth write to the store's main file: only checkpoints do that
  *   SHIM_KILL=sync:N      before the Nth sync of the store
  *   SHIM_KILL=synced:N    after it
  *   SHIM_FAIL=sync:N      the Nth sync of the store fails with EIO
@@ -47,7 +48,7 @@ static char folder[PATH_MAX];
 static atomic_long lines_left;
 static bool kill_at_line;
 /* 0: never; what else counts down, from the moment that `counting` is true. */
-static atomic_long kill_at_write, kill_at_sync, kill_at_synced, fail_at_sync;
+static atomic_long kill_at_write, kill_at_page, kill_at_sync, kill_at_synced, fail_at_sync;
 static atomic_bool counting;
 static pthread_mutex_t copying = PTHREAD_MUTEX_INITIALIZER;
 
@@ -95,13 +96,6 @@ static bool ends_with(const char *text, const char *end) {
 static bool is_store_file(const char *path, const char *prefix) {
     return strncmp(path, prefix, strlen(prefix)) == 0 && !ends_with(path, "-shm")
         && !ends_with(path, ".lock");
-}
-
-static bool is_store(int fd) {
-    char path[PATH_MAX];
-    if (store == NULL) return false;
-    path_of(fd, path);
-    return is_store_file(path, store);
 }
 
 /* ── the copy ─────────────────────────────────────────────────────────────────────────────────── */
@@ -206,8 +200,12 @@ static void watch_log(const void *bytes, size_t size) {
 
 /* False with an error set if this write must fail. */
 static bool may_write(int fd) {
-    if (!is_store(fd)) return true;
+    char path[PATH_MAX];
+    if (store == NULL) return true;
+    path_of(fd, path);
+    if (!is_store_file(path, store)) return true;
     if (is_due(&kill_at_write)) kill_now();
+    if (strcmp(path, store) == 0 && is_due(&kill_at_page)) kill_now();
     if (full != NULL && access(full, F_OK) == 0) {
         errno = ENOSPC;
         return false;
@@ -290,6 +288,7 @@ __attribute__((constructor)) static void begin(void) {
     const char *at = getenv("SHIM_KILL");
     kill_at_line = at != NULL && strcmp(at, "line") == 0;
     count_down(at, "write", &kill_at_write);
+    count_down(at, "page", &kill_at_page);
     count_down(at, "sync", &kill_at_sync);
     count_down(at, "synced", &kill_at_synced);
     count_down(getenv("SHIM_FAIL"), "sync", &fail_at_sync);
