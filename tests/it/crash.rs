@@ -13,6 +13,7 @@ use std::time::Duration;
 use fastrand::Rng;
 
 use self::load::Load;
+use self::shim::{Point, Then};
 use self::trial::{Kill, Power, Trial};
 
 /// Number of kills at random moments. A nightly run takes 1000.
@@ -22,10 +23,11 @@ const KILLS: usize = 50;
 /// Random kills of one service and its store.
 const KILLS_PER_TRIAL: usize = 5;
 /// New messages of each process.
-const MESSAGES: usize = 60;
+const MESSAGES: usize = 100;
 
 #[test]
 fn kills_at_random_moments_lose_nothing_and_double_nothing() {
+    if let Ok(seed) = env::var("HEARTHD_TEST_SEED") { for _ in 0..5 { random_trial(seed.parse().unwrap()); } return; }
     let kills = env::var(KILLS_VARIABLE).map_or(KILLS, |text| text.parse().unwrap());
     let mut seen = trial::Seen::default();
     for _ in 0..kills.div_ceil(KILLS_PER_TRIAL) {
@@ -51,4 +53,100 @@ fn random_trial(seed: u64) -> trial::Seen {
         }
     }
     trial.finish()
+}
+
+fn at(line: &'static str, count: u32, then: Then) -> Kill {
+    Kill::At(Point { after: Some((line, count)), then })
+}
+
+#[test]
+fn a_kill_at_any_point_of_a_batch_loses_nothing_and_doubles_nothing() {
+    for power in [Power::Stays, Power::Lost, Power::Torn] {
+        let mut trial = Trial::new(1, Load::new(1, 0));
+        for kill in [
+            at("restoring", 1, Then::Kill),
+            at("committing", 3, Then::Kill),
+            at("committing", 2, Then::KillAtWrite(1)),
+            at("committing", 2, Then::KillAtWrite(4)),
+            at("committing", 3, Then::KillAtSync(1)),
+            at("committing", 3, Then::KillAfterSync(1)),
+            at("restoring", 1, Then::Kill),
+            at("committed", 3, Then::Kill),
+            at("acked", 3, Then::Kill),
+            Kill::AfterAck,
+        ] {
+            trial.crash(MESSAGES, kill, power);
+        }
+        trial.finish();
+    }
+}
+
+#[test]
+fn a_kill_while_the_store_is_made_leaves_none_or_a_whole_one() {
+    for power in [Power::Stays, Power::Lost, Power::Torn] {
+        let mut trial = Trial::new(2, Load::new(2, 0));
+        for sync in 1..=12 {
+            trial.crash(4, Kill::At(Point { after: None, then: Then::KillAtSync(sync) }), power);
+        }
+        trial.finish();
+    }
+}
+
+#[test]
+fn a_kill_while_trimming_or_in_a_checkpoint_loses_nothing_and_doubles_nothing() {
+    for power in [Power::Stays, Power::Torn] {
+        let mut trial = Trial::new(3, Load::new(3, 40_000));
+        let environment = &mut trial.home.environment;
+        environment.insert("HEARTHD_STORE__JOURNAL_MAX_SIZE".to_owned(), "1 MiB".to_owned());
+        for kill in [
+            at("trimming", 24, Then::Kill),
+            at("trimming", 2, Then::KillAtWrite(1)),
+            at("trimming", 2, Then::KillAtWrite(3)),
+            at("trimming", 2, Then::KillAtSync(1)),
+            at("trimming", 2, Then::KillAfterSync(1)),
+            Kill::At(Point { after: None, then: Then::KillAtPage(1) }),
+            Kill::At(Point { after: None, then: Then::KillAtPage(9) }),
+        ] {
+            trial.crash(400, kill, power);
+        }
+        trial.finish();
+    }
+}
+
+#[test]
+fn a_duplicate_is_acked_only_when_what_it_repeats_is_synced() {
+    let mut trial = Trial::new(4, Load::new(5, 0));
+    // No commit but those of messages may sync the store.
+    trial.home.environment.insert("HEARTHD_REORDER__HOLD".to_owned(), "20s".to_owned());
+    trial.home.environment.insert("HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT".to_owned(), "20s".to_owned());
+    trial.home.environment.insert("HEARTHD_NOTIFICATIONS__SESSION_QUIET".to_owned(), "20s".to_owned());
+    trial.crash(1, Kill::AfterAck, Power::Stays);
+    trial.crash(1, at("committing", 1, Then::KillAtSync(1)), Power::Stays);
+    trial.crash(0, Kill::AfterAck, Power::Lost);
+}
+
+#[test]
+fn a_sync_that_fails_ends_the_process() {
+    for then in [Then::FailSync(1), Then::FailCheckpoint(1)] {
+        let mut trial = Trial::new(6, Load::new(6, 40_000));
+        let ended = trial.crash(400, at("committing", 3, then), Power::Lost);
+        assert_eq!(ended.code(), Some(1));
+        trial.finish();
+    }
+}
+
+#[test]
+fn a_disk_that_is_full_for_a_while_loses_nothing() {
+    let mut trial = Trial::new(7, Load::new(7, 0));
+    trial.fill_disk(MESSAGES);
+    trial.finish();
+}
+
+#[test]
+fn kills_lose_nothing_of_the_official_emulator() {
+    let Some(mut trial) = Trial::on_emulator(8, Load::new(8, 0)) else { return };
+    for after in [40, 150, 400] {
+        trial.crash(MESSAGES, Kill::UnderLoad(Duration::from_millis(after)), Power::Torn);
+    }
+    trial.finish();
 }

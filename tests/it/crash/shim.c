@@ -14,12 +14,13 @@
  *   SHIM_KILL=sync:N      before the Nth sync of the store
  *   SHIM_KILL=synced:N    after it
  *   SHIM_FAIL=sync:N      the Nth sync of the store fails with EIO
+ *   SHIM_FAIL=main:N      the Nth sync of its main file does, which ends a checkpoint
  *   SHIM_FULL=FILE        writes to the store fail with ENOSPC while this file exists
  *   SHIM_SYNCED=FOLDER    where the copy is kept
  *
  * The copy: FOLDER/INODE holds what was synced of a file, FOLDER/names/NAME are hard links to
- * these: the names that the store's folder had when it was synced. If there is no FOLDER/names at
- * the start, all that is there counts as synced. The -shm file is memory, and never kept.
+ * these: the names that the store's folder had when it was synced. The -shm file is memory, and
+ * never kept. The tests make the folders, and put what is there at the start into them.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -48,7 +49,8 @@ static char folder[PATH_MAX];
 static atomic_long lines_left;
 static bool kill_at_line;
 /* 0: never; what else counts down, from the moment that `counting` is true. */
-static atomic_long kill_at_write, kill_at_page, kill_at_sync, kill_at_synced, fail_at_sync;
+static atomic_long kill_at_write, kill_at_page, kill_at_sync, kill_at_synced;
+static atomic_long fail_at_sync, fail_at_main;
 static atomic_bool counting;
 static pthread_mutex_t copying = PTHREAD_MUTEX_INITIALIZER;
 
@@ -166,29 +168,6 @@ static void sync_names(void) {
     closedir(kept);
 }
 
-/* At the start everything is on disk, unless an earlier process of the same power-up left a copy. */
-static void begin_copy(void) {
-    char names[PATH_MAX], path[PATH_MAX];
-    struct dirent *entry;
-    join(names, synced, "names");
-    if (mkdir(names, 0700) != 0) {
-        if (errno == EEXIST) return;
-        die(names);
-    }
-    DIR *real = opendir(folder);
-    if (real == NULL) die(folder);
-    while ((entry = readdir(real)) != NULL) {
-        if (!is_store_file(entry->d_name, name)) continue;
-        join(path, folder, entry->d_name);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
-        if (fd < 0) die(path);
-        sync_content(fd);
-        close(fd);
-    }
-    closedir(real);
-    sync_names();
-}
-
 /* ── the calls ────────────────────────────────────────────────────────────────────────────────── */
 
 static void watch_log(const void *bytes, size_t size) {
@@ -220,7 +199,7 @@ static int sync_file(int fd, long call) {
     bool is_folder = strcmp(path, folder) == 0;
     if (!is_folder && !is_store_file(path, store)) return (int)syscall(call, fd);
     if (is_due(&kill_at_sync)) kill_now();
-    if (is_due(&fail_at_sync)) {
+    if (is_due(&fail_at_sync) || (strcmp(path, store) == 0 && is_due(&fail_at_main))) {
         errno = EIO;
         return -1;
     }
@@ -291,6 +270,7 @@ __attribute__((constructor)) static void begin(void) {
     count_down(at, "page", &kill_at_page);
     count_down(at, "sync", &kill_at_sync);
     count_down(at, "synced", &kill_at_synced);
-    count_down(getenv("SHIM_FAIL"), "sync", &fail_at_sync);
-    if (synced != NULL) begin_copy();
+    const char *fail = getenv("SHIM_FAIL");
+    count_down(fail, "sync", &fail_at_sync);
+    count_down(fail, "main", &fail_at_main);
 }

@@ -50,6 +50,8 @@ pub(crate) enum Then {
     KillAfterSync(u32),
     /// Its nth sync of the store fails.
     FailSync(u32),
+    /// Its nth sync of the store's main file fails: that of a checkpoint.
+    FailCheckpoint(u32),
 }
 
 /// A store's disk.
@@ -76,7 +78,7 @@ impl Disk {
         // The library knows files by what the kernel calls them.
         let folder = store.parent().unwrap().canonicalize().unwrap();
         let (store, synced) = (folder.join(store.file_name().unwrap()), folder.join("synced"));
-        fs::create_dir(&synced).unwrap();
+        fs::create_dir_all(synced.join("names")).unwrap();
         Self { store, synced, full: folder.join("full") }
     }
 
@@ -101,6 +103,7 @@ impl Disk {
             Then::KillAtSync(n) => set("SHIM_KILL", format!("sync:{n}")),
             Then::KillAfterSync(n) => set("SHIM_KILL", format!("synced:{n}")),
             Then::FailSync(n) => set("SHIM_FAIL", format!("sync:{n}")),
+            Then::FailCheckpoint(n) => set("SHIM_FAIL", format!("main:{n}")),
         };
         environment
     }
@@ -129,11 +132,17 @@ impl Disk {
         for file in written.values() {
             fs::remove_file(file).unwrap();
         }
-        for (name, content) in survivors {
-            fs::write(self.store.with_file_name(name), content).unwrap();
-        }
         fs::remove_dir_all(&self.synced).unwrap();
-        fs::create_dir(&self.synced).unwrap();
+        let names = self.synced.join("names");
+        fs::create_dir_all(&names).unwrap();
+        // What survived is on the disk.
+        for (name, content) in survivors {
+            let file = self.store.with_file_name(&name);
+            fs::write(&file, &content).unwrap();
+            let copy = self.synced.join(file.metadata().unwrap().ino().to_string());
+            fs::write(&copy, &content).unwrap();
+            fs::hard_link(copy, names.join(name)).unwrap();
+        }
         loss
     }
 

@@ -1,6 +1,9 @@
 //! One trial: a service that is killed again and again under load, judged each time and in the end.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::ops::AddAssign;
+use std::process::ExitStatus;
 use std::thread;
 use std::time::Duration;
 
@@ -18,10 +21,12 @@ const TOPIC: &str = "projects/test/topics/home";
 const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
 
 /// Longest way to a named point, and to the end of all timers: a debug build on a busy machine.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(30);
 /// Longest start on what a crash left behind.
 const RECOVERY_LIMIT: f64 = 5.0;
-/// Longest pause between two looks at the service.
+/// Lines of the log that a failure shows.
+const TAIL: usize = 20;
+/// Shortest pause between two looks at the service, and between messages.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Where the messages come from.
@@ -39,7 +44,9 @@ pub(crate) enum Kill {
     Starting(Duration),
     /// When acks of it reached the server.
     AfterAck,
-    /// By itself, there.
+    /// When all messages are acked and no timer is left.
+    Idle,
+    /// By the disk's library, or by itself.
     At(Point),
 }
 
@@ -70,6 +77,18 @@ pub(crate) struct Seen {
     pub(crate) duplicates: u64,
 }
 
+impl AddAssign for Seen {
+    fn add_assign(&mut self, other: Self) {
+        self.kills += other.kills;
+        self.kills_with_unacked += other.kills_with_unacked;
+        self.kills_before_acks += other.kills_before_acks;
+        self.kills_in_recovery += other.kills_in_recovery;
+        self.losses += other.losses;
+        self.duplicates += other.duplicates;
+    }
+}
+
+/// A service, its store and its disk, where its messages come from, and all that is known of them.
 pub(crate) struct Trial {
     rng: Rng,
     pub(crate) home: Home,
@@ -127,24 +146,25 @@ impl Trial {
     }
 
     /// Starts the service under a load of up to `count` new messages, kills it, and judges what it
-    /// leaves behind.
-    pub(crate) fn crash(&mut self, count: usize, kill: Kill, power: Power) {
+    /// leaves behind. Returns how it ended.
+    pub(crate) fn crash(&mut self, count: usize, kill: Kill, power: Power) -> ExitStatus {
         let (opens, acks) = (self.open_count(), self.acked_count());
         let mut service = self.spawn(match kill {
             Kill::At(point) => Some(point),
-            Kill::UnderLoad(_) | Kill::Starting(_) | Kill::AfterAck => None,
+            _ => None,
         });
         let watch = Stopwatch::start();
         let mut under_load: Option<Stopwatch> = None;
         self.feed(count, |trial| {
             let limit = LIMIT.as_secs_f64();
-            assert!(watch.seconds() < limit, "{kill:?} is never reached:\n{}", service.log());
+            assert!(watch.seconds() < limit, "{kill:?} is never reached:\n{}", tail(&service));
             let has_ended = service.has_ended();
             match kill {
                 Kill::At(_) => has_ended,
-                _ if has_ended => panic!("it ended by itself:\n{}", service.log()),
+                _ if has_ended => panic!("it ended by itself:\n{}", tail(&service)),
                 Kill::Starting(after) => watch.seconds() >= after.as_secs_f64(),
                 Kill::AfterAck => trial.acked_count() > acks,
+                Kill::Idle => trial.is_idle(&service),
                 Kill::UnderLoad(after) => {
                     if under_load.is_none() && trial.is_under_load(&service, opens) {
                         under_load = Some(Stopwatch::start());
@@ -154,10 +174,26 @@ impl Trial {
             }
         });
         service.kill();
+        eprintln!("  {kill:?} {power:?} after {:.3} s", watch.seconds());
         if let Broker::Server(_) = &self.broker && self.open_count() == opens {
             self.seen.kills_in_recovery += 1;
         }
         self.judge_crash(&service, power);
+        service.wait_for_exit(LIMIT)
+    }
+
+    /// Starts the service, and fills its disk under a load of `count` messages; frees it when it
+    /// has failed to write, and kills it when it has caught up.
+    pub(crate) fn fill_disk(&mut self, count: usize) {
+        let mut service = self.spawn(None);
+        service.wait_for(LIMIT, |service| service.get("/readyz").is_some());
+        fs::write(&self.disk.full, "").unwrap();
+        self.feed(count, |_| service.metric("hearthd_store_errors_total") >= 2);
+        assert_eq!(service.get("/livez").as_deref(), Some("ok\n"), "{}", service.log());
+        fs::remove_file(&self.disk.full).unwrap();
+        service.wait_for(LIMIT, |service| self.is_idle(service));
+        service.kill();
+        self.judge_crash(&service, Power::Lost);
     }
 
     /// P1 and P2 at the crash, before anything comes again.
@@ -196,7 +232,7 @@ impl Trial {
         assert!(is_ready && seconds < RECOVERY_LIMIT, "{seconds} s:\n{}", service.log());
         let fresh = self.load.take(8);
         self.publish(fresh);
-        service.wait_for(LIMIT, |service| self.is_drained() && service.has_settled());
+        service.wait_for(LIMIT, |service| self.is_idle(service));
         assert_eq!(service.metric("hearthd_conservation_imbalance"), 0, "P6");
         self.seen.duplicates = service.metric("hearthd_messages_duplicate_total");
         let log = service.log();
@@ -226,10 +262,10 @@ impl Trial {
     fn feed(&mut self, count: usize, mut is_over: impl FnMut(&Self) -> bool) {
         let mut messages = self.load.take(count);
         while !is_over(self) {
-            let some = self.rng.usize(1..=8).min(messages.len());
+            let some = self.rng.usize(1..=3).min(messages.len());
             let later = messages.split_off(some);
             self.publish(std::mem::replace(&mut messages, later));
-            thread::park_timeout(LOOK * self.rng.u32(1..=4));
+            thread::park_timeout(LOOK * self.rng.u32(1..=12));
         }
     }
 
@@ -300,8 +336,11 @@ impl Trial {
         }
     }
 
-    /// True if every message was taken in.
-    fn is_drained(&self) -> bool {
+    /// True if every message was taken in, and no timer is left.
+    fn is_idle(&self, service: &Service) -> bool {
+        if service.get("/readyz").is_none() || !service.has_settled() {
+            return false;
+        }
         match &self.broker {
             Broker::Server(server) => server.unacked().is_empty(),
             Broker::Emulator(emulator) => {
@@ -312,4 +351,11 @@ impl Trial {
             }
         }
     }
+}
+
+/// The end of the log: at this level it is long.
+fn tail(service: &Service) -> String {
+    let log = service.log();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(TAIL)..].join("\n")
 }
