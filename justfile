@@ -17,7 +17,7 @@ fmt:
 
 # what the compiler, clippy and the licence rules say
 lint:
-    cargo clippy --locked --all-targets -- -D warnings
+    cargo clippy --workspace --locked --all-targets -- -D warnings
     cargo deny check
 
 # measurements
