@@ -14,7 +14,7 @@ use fastrand::Rng;
 
 use self::load::Load;
 use self::shim::{Point, Then};
-use self::trial::{Kill, Power, Trial};
+use self::trial::{ENDLESS, Kill, Power, Trial};
 
 /// Number of kills at random moments. A nightly run takes 1000.
 const KILLS_VARIABLE: &str = "HEARTHD_TEST_KILLS";
@@ -75,7 +75,7 @@ fn a_kill_at_any_point_of_a_batch_loses_nothing_and_doubles_nothing() {
             at("acked", 3, Then::Kill),
             Kill::AfterAck,
         ] {
-            trial.crash(MESSAGES, kill, power);
+            trial.crash(ENDLESS, kill, power);
         }
         trial.finish();
     }
@@ -86,7 +86,7 @@ fn a_kill_while_the_store_is_made_leaves_none_or_a_whole_one() {
     for power in [Power::Stays, Power::Lost, Power::Torn] {
         let mut trial = Trial::new(2, Load::new(2, 0));
         for sync in 1..=12 {
-            trial.crash(4, Kill::At(Point { after: None, then: Then::KillAtSync(sync) }), power);
+            trial.crash(ENDLESS, Kill::At(Point { after: None, then: Then::KillAtSync(sync) }), power);
         }
         trial.finish();
     }
@@ -99,7 +99,7 @@ fn a_kill_while_trimming_or_in_a_checkpoint_loses_nothing_and_doubles_nothing() 
         let environment = &mut trial.home.environment;
         environment.insert("HEARTHD_STORE__JOURNAL_MAX_SIZE".to_owned(), "1 MiB".to_owned());
         for kill in [
-            at("trimming", 24, Then::Kill),
+            at("trimming", 6, Then::Kill),
             at("trimming", 2, Then::KillAtWrite(1)),
             at("trimming", 2, Then::KillAtWrite(3)),
             at("trimming", 2, Then::KillAtSync(1)),
@@ -107,7 +107,7 @@ fn a_kill_while_trimming_or_in_a_checkpoint_loses_nothing_and_doubles_nothing() 
             Kill::At(Point { after: None, then: Then::KillAtPage(1) }),
             Kill::At(Point { after: None, then: Then::KillAtPage(9) }),
         ] {
-            trial.crash(400, kill, power);
+            trial.crash(ENDLESS, kill, power);
         }
         trial.finish();
     }
@@ -129,7 +129,7 @@ fn a_duplicate_is_acked_only_when_what_it_repeats_is_synced() {
 fn a_sync_that_fails_ends_the_process() {
     for then in [Then::FailSync(1), Then::FailCheckpoint(1)] {
         let mut trial = Trial::new(6, Load::new(6, 40_000));
-        let ended = trial.crash(400, at("committing", 3, then), Power::Lost);
+        let ended = trial.crash(ENDLESS, at("committing", 3, then), Power::Lost);
         assert_eq!(ended.code(), Some(1));
         trial.finish();
     }

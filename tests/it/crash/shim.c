@@ -200,6 +200,8 @@ static int sync_file(int fd, long call) {
     if (!is_folder && !is_store_file(path, store)) return (int)syscall(call, fd);
     if (is_due(&kill_at_sync)) kill_now();
     if (is_due(&fail_at_sync) || (strcmp(path, store) == 0 && is_due(&fail_at_main))) {
+        static const char note[] = "shim: a sync fails\n";
+        syscall(SYS_write, STDERR_FILENO, note, sizeof note - 1);
         errno = EIO;
         return -1;
     }

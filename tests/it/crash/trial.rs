@@ -24,6 +24,8 @@ const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
 const LIMIT: Duration = Duration::from_secs(30);
 /// Longest start on what a crash left behind.
 const RECOVERY_LIMIT: f64 = 5.0;
+/// New messages for a process that must come to some point: it ends long before.
+pub(crate) const ENDLESS: usize = 100_000;
 /// Lines of the log that a failure shows.
 const TAIL: usize = 20;
 /// Shortest pause between two looks at the service, and between messages.
@@ -260,11 +262,12 @@ impl Trial {
 
     /// Publishes up to `count` new messages, some at a time, until it is over.
     fn feed(&mut self, count: usize, mut is_over: impl FnMut(&Self) -> bool) {
-        let mut messages = self.load.take(count);
+        let mut left = count;
         while !is_over(self) {
-            let some = self.rng.usize(1..=3).min(messages.len());
-            let later = messages.split_off(some);
-            self.publish(std::mem::replace(&mut messages, later));
+            let some = self.rng.usize(1..=3).min(left);
+            left -= some;
+            let messages = self.load.take(some);
+            self.publish(messages);
             thread::park_timeout(LOOK * self.rng.u32(1..=12));
         }
     }
