@@ -2,10 +2,12 @@
 //! beside its key.
 //!
 //! `file` knows what the file looks like, `table` how to read one table of it, `values` what single
-//! settings are made of. Nothing here may open what a setting names (key, store, address): the part
-//! that uses it does.
+//! settings are made of, `changes` how two readings differ. Nothing here may open what a setting
+//! names (key, store, address): the part that uses it does.
 
+mod changes;
 pub mod file;
+mod pubsub;
 mod table;
 mod values;
 
@@ -14,17 +16,18 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::Serialize;
+
 use crate::record::RecordKind;
 use file::File;
 pub use file::{Fault, Faults};
+pub use pubsub::{Endpoint, Pubsub, emulator_url};
 use table::{Limits, Table, names};
-pub use values::{
-    Endpoint, InvalidSubscription, LogFormat, LogLevel, Secret, SinkKind, SubscriptionName,
-};
-use values::{address, enterprise, key_path, sink_name};
+pub use values::{InvalidSubscription, LogFormat, LogLevel, Secret, SinkKind, SubscriptionName};
+use values::{address, enterprise, sink_name};
 
 /// Everything that can be set.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// The Pub/Sub source; `None` without a `[pubsub]` table, as `replay` needs none.
     pub pubsub: Option<Pubsub>,
@@ -46,31 +49,8 @@ pub struct Settings {
     pub sinks: Vec<Sink>,
 }
 
-/// `[pubsub]`: the Cloud Pub/Sub source.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pubsub {
-    /// The subscription whose messages are pulled. One that another program pulls too gives each of
-    /// them a part of the messages. No default.
-    pub subscription: SubscriptionName,
-    /// File with the service account's key. Default: none, which means Application Default
-    /// Credentials.
-    pub credentials_file: Option<PathBuf>,
-    /// Largest number of messages received and not yet acked. Too high costs memory and
-    /// redeliveries after a crash; too low makes a backlog drain slowly. Messages, default 1000.
-    pub max_outstanding_messages: u32,
-    /// Largest size of the messages received and not yet acked. Too high costs memory; below the
-    /// size of one message (10 MB at most) they come one by one. Bytes, default 64 MiB.
-    pub max_outstanding_bytes: u64,
-    /// Longest time that one lease extension keeps a message from other subscribers. Too high
-    /// delays the redelivery after a crash; too low brings redeliveries while the store is slow.
-    /// Default 60 s.
-    pub max_lease_extension: Duration,
-    /// Where Pub/Sub is. Set by `PUBSUB_EMULATOR_HOST`. Default: Google.
-    pub endpoint: Endpoint,
-}
-
 /// `[sdm]`: the Device Access project.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sdm {
     /// Flags events of other enterprises than this `enterprises/{project-id}`. A wrong one flags
     /// every event. Default: none, nothing is flagged.
@@ -78,7 +58,7 @@ pub struct Sdm {
 }
 
 /// `[store]`: the durable store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Store {
     /// The database file; its directory must keep files over a restart and a power loss. Default
     /// `/var/lib/hearthd/hearthd.db`.
@@ -92,7 +72,7 @@ pub struct Store {
 }
 
 /// `[dedupe]`: how long a payload is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Dedupe {
     /// Time for which a repeated payload is recognised and a closed notification can be merged
     /// into. Too high costs disk; below the subscription's retention, old redeliveries take effect
@@ -104,7 +84,7 @@ pub struct Dedupe {
 }
 
 /// `[reorder]`: how the event log is put in order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reorder {
     /// Time that an event waits for earlier ones before it enters the event log; notifications
     /// never wait. Too high delays the log; too low flags more events `late`. Default 2 s.
@@ -115,7 +95,7 @@ pub struct Reorder {
 }
 
 /// `[notifications]`: how messages become notifications.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Notifications {
     /// Age up to which an event still rings. Too high rings for what is long over; too low keeps a
     /// slow doorbell silent. Default 60 s.
@@ -129,7 +109,7 @@ pub struct Notifications {
 }
 
 /// `[http]`: the HTTP server.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Http {
     /// Address and port that answer. Anything but loopback shows metrics to the network. Default
     /// `127.0.0.1:9464`.
@@ -137,7 +117,7 @@ pub struct Http {
 }
 
 /// `[log]`: hearthd's own log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Log {
     /// How a line is written. Default text.
     pub format: LogFormat,
@@ -147,7 +127,7 @@ pub struct Log {
 }
 
 /// One `[[sinks]]` table: who gets which records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Sink {
     /// Name of the sink's place in the journal; a new name starts anew. No default.
     pub name: String,
@@ -165,13 +145,6 @@ const GIB: u64 = 1 << 30;
 
 const DEFAULT_STORE_PATH: &str = "/var/lib/hearthd/hearthd.db";
 
-// None would stop the source; more than 100000 is a backlog, which Pub/Sub keeps better than
-// memory.
-const MAX_OUTSTANDING_MESSAGES: Limits<u32> = Limits { default: 1_000, range: 1..=100_000 };
-// An SDM event has a few KiB, so 1 MiB lets some through at once; more than 4 GiB is a wrong unit.
-const MAX_OUTSTANDING_BYTES: Limits<u64> = Limits { default: 64 * MIB, range: MIB..=4 * GIB };
-// What Pub/Sub accepts as an ack deadline, and the client library clamps to.
-const MAX_LEASE_EXTENSION: Limits<Duration> = seconds(60, 10, 600);
 // A minute lets every sink read a record before it goes; ten years is "for ever" without an
 // overflow.
 const JOURNAL_MAX_AGE: Limits<Duration> = seconds(7 * DAY, MINUTE, 3_650 * DAY);
@@ -207,15 +180,15 @@ impl Settings {
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, Faults> {
         let mut file = File::load(path, environment)?;
-        let endpoint = Endpoint::from_environment(environment).unwrap_or_else(|fault| {
+        let emulator = emulator_url(environment).unwrap_or_else(|fault| {
             file.fault(fault);
-            Endpoint::Google
+            None
         });
         let has_pubsub = file.has("pubsub");
         let mut taken = BTreeMap::new();
         let settings = Self {
             pubsub: has_pubsub
-                .then(|| file.table("pubsub", |table| Pubsub::read(table, endpoint)))
+                .then(|| file.table("pubsub", |table| Pubsub::read(table, emulator, environment)))
                 .flatten(),
             sdm: file.table("sdm", Sdm::read),
             store: file.table("store", Store::read),
@@ -239,27 +212,6 @@ impl Settings {
         self.pubsub.as_ref().ok_or_else(|| {
             let message = format!("is missing; {}", SubscriptionName::FORMS);
             Faults::from(Fault { key: "pubsub.subscription".to_owned(), message })
-        })
-    }
-}
-
-impl Pubsub {
-    /// `None` if the subscription is at fault, as it has no default.
-    fn read(table: &mut Table<'_>, endpoint: Endpoint) -> Option<Self> {
-        table.require("subscription", SubscriptionName::FORMS);
-        let subscription = table.parsed("subscription", str::parse);
-        let credentials_file = table.parsed("credentials_file", key_path);
-        let max_outstanding_messages =
-            table.count("max_outstanding_messages", &MAX_OUTSTANDING_MESSAGES);
-        let max_outstanding_bytes = table.size("max_outstanding_bytes", &MAX_OUTSTANDING_BYTES);
-        let max_lease_extension = table.duration("max_lease_extension", &MAX_LEASE_EXTENSION);
-        Some(Self {
-            subscription: subscription?,
-            credentials_file,
-            max_outstanding_messages,
-            max_outstanding_bytes,
-            max_lease_extension,
-            endpoint,
         })
     }
 }
@@ -402,6 +354,7 @@ mod tests {
         let expected = Settings {
             pubsub: Some(Pubsub {
                 credentials_file: Some("/etc/hearthd/service-account.json".into()),
+                endpoint: Endpoint::Named { url: "https://pubsub.googleapis.com".to_owned() },
                 ..minimal.pubsub.clone().unwrap()
             }),
             sdm: Sdm { enterprise: Some("enterprises/my-project-id".to_owned()) },

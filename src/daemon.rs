@@ -2,8 +2,11 @@
 //!
 //! One task owns the pipeline (`service`); everything else sends it messages over bounded channels.
 
+mod acks;
+mod reload;
 mod service;
 mod signals;
+mod supervisor;
 
 use std::sync::Arc;
 
@@ -11,11 +14,13 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+pub use self::reload::Reload;
 use self::service::Service;
 use crate::clock::Clock;
 use crate::config::{Pubsub, Settings};
 use crate::engine::Engine;
-use crate::http::{self, Health};
+use crate::health::Health;
+use crate::http;
 use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::sinks::{Progress, Sink};
@@ -61,11 +66,16 @@ impl DaemonError {
     }
 }
 
-/// Runs the service until it is told to stop by SIGTERM or SIGINT.
-pub async fn run(settings: &Settings, pubsub: &Pubsub) -> Result<(), DaemonError> {
+/// Runs the service on a store until it is told to stop by SIGTERM or SIGINT. SIGHUP makes it
+/// `reload`. Sinks read the file that the settings name, so a store in memory can have none.
+pub async fn run(
+    settings: &Settings,
+    pubsub: &Pubsub,
+    store: Store,
+    reload: Reload,
+) -> Result<(), DaemonError> {
     let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(&names)?);
-    let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
     let clock = Clock::start(stored);
@@ -84,12 +94,14 @@ pub async fn run(settings: &Settings, pubsub: &Pubsub) -> Result<(), DaemonError
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
     let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
     let server = tokio::spawn(http::serve(listener, shown.0, shown.1, shown.2, sinks_stopped));
-    let on_event = source_events(Arc::clone(&metrics), clock);
+    tokio::spawn(signals::obey(stop, reload).map_err(DaemonError::Signals)?);
+    supervisor::start(Arc::clone(&health), clock.clone(), stopped.clone());
+    let on_event = source_events(Arc::clone(&metrics), health, clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
-    tokio::spawn(signals::stop_on_signal(stop).map_err(DaemonError::Signals)?);
 
     let (mut service, outcome) = service.run(received, noted, stopped).await;
     tracing::info!("stopping: acks first, then sinks");
+    supervisor::stopping();
     // The source has a limit of its own.
     drop(source.await);
     stop_sinks.send_replace(true);
@@ -118,8 +130,13 @@ fn start_sinks(
     Ok(sinks)
 }
 
-fn source_events(metrics: Arc<Metrics>, clock: Clock) -> impl Fn(SourceEvent) + Send + Sync {
+fn source_events(
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+    clock: Clock,
+) -> impl Fn(SourceEvent) + Send + Sync {
     move |event| {
+        health.note_source_event(event, clock.now());
         if event == SourceEvent::StreamUp {
             tracing::info!("messages are coming in");
         }

@@ -53,6 +53,11 @@ const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(1024).expect("not zer
 /// engine has no room for messages until a timer runs out.
 const MAX_OPEN: usize = 200_000;
 
+/// Most resources in the graph, and most whose traits are kept (those of names that the graph does
+/// not know among them): far above any enterprise's (Google allows 25 users in a sandbox), and
+/// about 100 MB. A resource beyond it is in the event log, flagged `untracked_resource`.
+pub const MAX_RESOURCES: usize = 100_000;
+
 /// The settings that the engine depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct EngineSettings {
@@ -164,6 +169,15 @@ impl Engine {
         self.finish(work)
     }
 
+    /// Unsees a message that is in quarantine, for a step that takes it in again with `loaded`: not
+    /// if its payload came in by another way since.
+    pub fn unsee(&mut self, message: &Quarantined, loaded: &mut Loaded) {
+        self.dedupe.forget(message.key, message.at);
+        if loaded.payloads.get(&message.key) == Some(&message.at) {
+            loaded.payloads.remove(&message.key);
+        }
+    }
+
     /// When a step is due even if no message comes; `None` if no timer is left.
     pub fn next_deadline(&self) -> Option<ClockTime> {
         let thread = self.timers.first().map(|(deadline, _)| deadline);
@@ -222,7 +236,7 @@ impl Engine {
             }
             Err(reject) => {
                 *work.changes.tally.quarantined.entry(reject.reason).or_default() += 1;
-                work.changes.quarantined.push(Quarantined { key, reject, raw: arrival.raw });
+                work.changes.quarantined.push(Quarantined { key, at, reject, raw: arrival.raw });
             }
         }
     }
@@ -233,7 +247,7 @@ impl Engine {
     }
 
     fn apply_to_graph(&mut self, event: &mut Event, work: &mut Work) {
-        if self.graph.is_full_for(event) {
+        if self.graph.is_full_for(event) || self.traits.is_full_for(event) {
             event.flags.insert(Flag::UntrackedResource);
             return;
         }

@@ -1,8 +1,6 @@
 //! Metrics and health over HTTP (contract, section 6). Shows no personal data.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -13,35 +11,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::event::ClockTime;
+use crate::health::Health;
 use crate::metrics::Metrics;
-
-/// Longest silence of the pipeline before it counts as stuck. It wakes every second; a commit on a
-/// slow disk takes seconds, never this long.
-const STUCK_AFTER: Duration = Duration::from_secs(30);
-
-/// What the pipeline says of itself.
-#[derive(Debug, Default)]
-pub struct Health {
-    ready: AtomicBool,
-    heartbeat: AtomicI64,
-}
-
-impl Health {
-    /// The pipeline is alive at that time.
-    pub fn beat(&self, now: ClockTime) {
-        self.heartbeat.store(now.0, Ordering::Relaxed);
-    }
-
-    /// The store is recovered and the settings are valid.
-    pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
-    }
-
-    fn is_alive(&self, now: ClockTime) -> bool {
-        now.since(ClockTime(self.heartbeat.load(Ordering::Relaxed))) < STUCK_AFTER
-    }
-}
 
 #[derive(Clone)]
 struct Shared {
@@ -77,7 +48,7 @@ async fn live(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
-    answer(shared.health.ready.load(Ordering::Relaxed), "the store is not recovered yet")
+    answer(shared.health.is_ready(), "the store is not recovered yet")
 }
 
 fn answer(good: bool, otherwise: &'static str) -> (StatusCode, &'static str) {

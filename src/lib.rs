@@ -38,4 +38,6 @@ pub mod clock;
 
 pub mod metrics;
 
+pub mod health;
+
 pub mod telemetry;

@@ -3,21 +3,19 @@
 //! Label values come from fixed sets, and every series starts at 0, so that the first failure is
 //! visible to an alert. No device, user or thread is ever a label.
 
+mod observe;
 mod register;
 
 use prometheus::{
-    Encoder, Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry,
-    TextEncoder,
+    Encoder, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use self::register::Register;
 
-use crate::engine::Engine;
-use crate::engine::change::Tally;
 use crate::engine::reorder::ReleaseReason;
-use crate::event::{ClockTime, Platform, RawMessage, Reason, ResourceKind, Timestamp};
+use crate::event::{Platform, Reason, ResourceKind};
 use crate::sinks::Delivered;
-use crate::sources::pubsub::{AuthStage, OpenReason, SourceEvent};
+use crate::sources::pubsub::{AuthStage, OpenReason};
 use crate::store::Operation;
 
 /// The metrics of a running service.
@@ -150,11 +148,14 @@ impl StoreHealth {
 #[derive(Debug)]
 struct Stream {
     up: IntGauge,
+    reachable: IntGauge,
+    silent: IntGauge,
     opens: IntCounterVec,
     acks: IntCounterVec,
     outstanding: IntGauge,
     last_received: IntGauge,
     auth_up: IntGauge,
+    token_expiry: IntGauge,
     auth_failures: IntCounterVec,
 }
 
@@ -163,7 +164,15 @@ impl Stream {
         let reasons = OpenReason::ALL.map(OpenReason::as_str);
         let stages = AuthStage::ALL.map(AuthStage::as_str);
         Ok(Self {
-            up: r.gauge("pubsub_stream_up", "1 while the stream brings messages.")?,
+            up: r.gauge(
+                "pubsub_stream_up",
+                "Streams that brought a message, or are open while Pub/Sub answers.",
+            )?,
+            reachable: r.gauge("pubsub_reachable", "1 while Pub/Sub answers when asked.")?,
+            silent: r.gauge(
+                "pubsub_silent",
+                "1 while no message has come for pubsub.silence_warning.",
+            )?,
             opens: r.counters(
                 "pubsub_stream_opens_total",
                 "Streams opened.",
@@ -172,9 +181,9 @@ impl Stream {
             )?,
             acks: r.counters(
                 "pubsub_acks_total",
-                "Messages acked (sent) or given back (nacked).",
+                "Messages acked (sent), given back (nacked), or come again although acked (lost).",
                 "result",
-                &["sent", "nacked"],
+                &["sent", "nacked", "lost"],
             )?,
             outstanding: r
                 .gauge("pubsub_outstanding_messages", "Messages neither acked nor given back.")?,
@@ -182,7 +191,12 @@ impl Stream {
                 "last_message_received_timestamp_seconds",
                 "When the last message came; 0 if none.",
             )?,
-            auth_up: r.gauge("auth_up", "1 while the credentials give tokens.")?,
+            auth_up: r
+                .gauge("auth_up", "1 while the credentials give tokens that are accepted.")?,
+            token_expiry: r.gauge(
+                "auth_token_expiry_timestamp_seconds",
+                "When the last token expires; 0 if there is none, or it doesn't say.",
+            )?,
             auth_failures: r.counters("auth_failures_total", "Failures.", "stage", &stages)?,
         })
     }
@@ -246,142 +260,4 @@ impl Metrics {
             Err(_) => String::new(),
         }
     }
-
-    /// What was pending at the start counts as received.
-    pub fn count_pending_at_start(&self, pending: usize) {
-        sdm(&self.messages.received).inc_by(pending as u64);
-    }
-
-    /// A step was committed.
-    pub fn count(&self, tally: &Tally) {
-        sdm(&self.messages.received).inc_by(tally.received);
-        sdm(&self.messages.duplicate).inc_by(tally.duplicates);
-        sdm(&self.messages.emitted).inc_by(tally.emitted);
-        sdm(&self.messages.late).inc_by(tally.late);
-        for (reason, count) in &tally.quarantined {
-            let labels = [Platform::Sdm.as_str(), reason.as_str()];
-            self.messages.quarantined.with_label_values(&labels).inc_by(*count);
-        }
-        for (reason, count) in &tally.released {
-            self.engine.released.with_label_values(&[reason.as_str()]).inc_by(*count);
-        }
-        let changes = [
-            ("opened", tally.opened),
-            ("updated", tally.updated),
-            ("closed", tally.closed),
-            ("reopened", tally.reopened),
-        ];
-        for (change, count) in changes {
-            self.engine.notifications.with_label_values(&[change]).inc_by(count);
-        }
-    }
-
-    /// A message came, and when its event says it happened, if it says so.
-    pub fn observe_message(&self, raw: &RawMessage, event_time: Option<&Timestamp>) {
-        let (published, received) = (raw.publish_time.0.at(), raw.received_at.0.at());
-        self.messages.publish_to_receive.observe(seconds(received - published));
-        if let Some(event_time) = event_time {
-            self.messages.event_to_publish.observe(seconds(published - event_time.at()));
-        }
-    }
-
-    /// Messages were committed that long after their receipt.
-    pub fn observe_commit(&self, receipt_to_commit: chrono::TimeDelta) {
-        self.messages.receive_to_commit.observe(seconds(receipt_to_commit));
-    }
-
-    /// A commit took that long.
-    pub fn observe_store_commit(&self, seconds: f64) {
-        self.store.commit.observe(seconds);
-    }
-
-    /// The store failed.
-    pub fn count_store_error(&self, op: Operation) {
-        self.store.errors.with_label_values(&[op.as_str()]).inc();
-    }
-
-    /// Shows the state of the engine and the store.
-    pub fn show(&self, engine: &Engine, imbalance: i64, store_bytes: u64) {
-        self.engine.pending.set(integer(engine.pending() as u64));
-        self.engine.oldest_pending.set(engine.oldest_pending().map_or(0, ClockTime::unix_seconds));
-        self.engine.threads_open.set(integer(engine.open_threads() as u64));
-        self.messages.imbalance.set(imbalance);
-        self.store.bytes.set(integer(store_bytes));
-    }
-
-    /// Shows the number of resources of each kind.
-    pub fn show_graph(&self, engine: &Engine) {
-        let mut counts = ResourceKind::ALL.map(|kind| (kind, 0));
-        for resource in engine.resources() {
-            for (kind, count) in &mut counts {
-                *count += i64::from(*kind == resource.kind);
-            }
-        }
-        for (kind, count) in counts {
-            self.engine.resources.with_label_values(&[kind.as_str()]).set(count);
-        }
-    }
-
-    /// Something happened to the stream. `now` is in seconds since the Unix epoch.
-    pub fn count_source_event(&self, event: SourceEvent, now: i64) {
-        match event {
-            SourceEvent::StreamOpened { reason } => {
-                self.pubsub.opens.with_label_values(&[reason.as_str()]).inc();
-            }
-            SourceEvent::StreamUp => self.pubsub.up.set(1),
-            SourceEvent::StreamDown { .. } => self.pubsub.up.set(0),
-            SourceEvent::MessageReceived => {
-                self.pubsub.outstanding.inc();
-                self.pubsub.last_received.set(now);
-            }
-            SourceEvent::TokenOk => self.pubsub.auth_up.set(1),
-            SourceEvent::AuthFailed { stage } => {
-                self.pubsub.auth_up.set(0);
-                self.pubsub.auth_failures.with_label_values(&[stage.as_str()]).inc();
-            }
-        }
-    }
-
-    /// Messages were acked, or given back to be delivered again.
-    pub fn count_acks(&self, count: usize, acked: bool) {
-        let result = if acked { "sent" } else { "nacked" };
-        self.pubsub.acks.with_label_values(&[result]).inc_by(count as u64);
-        self.pubsub.outstanding.sub(integer(count as u64));
-    }
-
-    /// A sink settled or failed to settle records; that took so many seconds.
-    pub fn count_sink(&self, sink: &str, result: Delivered, count: u64, seconds: f64) {
-        self.sinks.deliveries.with_label_values(&[sink, result.as_str()]).inc_by(count);
-        match result {
-            Delivered::Ok if count > 0 => {
-                self.sinks.up.with_label_values(&[sink]).set(1);
-                self.sinks.delivery.with_label_values(&[sink]).observe(seconds);
-            }
-            Delivered::Failed => self.sinks.up.with_label_values(&[sink]).set(0),
-            Delivered::Ok | Delivered::Filtered => {}
-        }
-    }
-
-    /// Shows how many records a sink has not settled.
-    pub fn show_backlog(&self, sink: &str, records: u64) {
-        self.sinks.backlog.with_label_values(&[sink]).set(integer(records));
-    }
-
-    /// A sink lost records.
-    pub fn count_dead_letters(&self, sink: &str, records: u64) {
-        self.sinks.dead_letters.with_label_values(&[sink]).inc_by(records);
-    }
-}
-
-fn sdm(counters: &IntCounterVec) -> IntCounter {
-    counters.with_label_values(&[Platform::Sdm.as_str()])
-}
-
-fn seconds(delta: chrono::TimeDelta) -> f64 {
-    // Clocks differ: what seems to come before its cause took no time.
-    delta.to_std().unwrap_or_default().as_secs_f64()
-}
-
-fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }

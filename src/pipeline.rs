@@ -6,9 +6,9 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::clock::Stopwatch;
-use crate::engine::change::Tally;
+use crate::engine::change::{Quarantined, Tally};
 use crate::engine::{Arrival, Engine, EngineSettings};
-use crate::event::{ClockTime, Decoded, RawMessage, Reason, Reject};
+use crate::event::{ClockTime, Decoded, RawMessage, Reason, ReceivedAt, Reject};
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
@@ -105,12 +105,48 @@ impl Pipeline {
         arrivals: Vec<Arrival>,
         until: ClockTime,
     ) -> Result<Committed, StoreError> {
+        self.run(arrivals, until, None)
+    }
+
+    /// Takes a message out of quarantine and in again, as if it was received at `received_at`: it
+    /// counts as received once more, and may end in quarantine once more, under a new number. Its
+    /// row goes in the transaction that holds what became of it. `None` if there is no such row.
+    ///
+    /// A line that was no message when it came is none now: replay its file instead.
+    pub fn retry(
+        &mut self,
+        id: i64,
+        received_at: ReceivedAt,
+        now: ClockTime,
+    ) -> Result<Option<Committed>, StoreError> {
+        let Some(message) = self.store.quarantined(id)? else {
+            return Ok(None);
+        };
+        let raw = RawMessage { received_at, ..message.raw.clone() };
+        let fault = Some(&message.reject).filter(|reject| reject.reason.is_of_source());
+        let incoming = Incoming { raw, fault: fault.cloned() };
+        let (raw, decoded) = Self::decode(&self.settings.decode, incoming);
+        let arrival = Arrival { at: now, raw, decoded };
+        self.run(vec![arrival], now, Some((id, &message))).map(Some)
+    }
+
+    /// One step; `retried` is the row of quarantine that its message is from.
+    fn run(
+        &mut self,
+        arrivals: Vec<Arrival>,
+        until: ClockTime,
+        retried: Option<(i64, &Quarantined)>,
+    ) -> Result<Committed, StoreError> {
         let mut engine = match self.engine.take() {
             Some(engine) => engine,
             None => Engine::restore(self.settings.engine, self.store.restore()?),
         };
-        let loaded = self.store.load(&engine.lookup(&arrivals, until))?;
-        let changes = engine.step(arrivals, until, loaded);
+        let mut loaded = self.store.load(&engine.lookup(&arrivals, until))?;
+        if let Some((_, message)) = retried {
+            engine.unsee(message, &mut loaded);
+        }
+        let mut changes = engine.step(arrivals, until, loaded);
+        changes.retried = retried.map(|(id, _)| id);
         let mut committed = Committed { tally: changes.tally.clone(), ..Committed::default() };
         if !changes.is_empty() {
             tracing::trace!("committing");
@@ -140,6 +176,11 @@ impl Pipeline {
             self.untrimmed = 0;
         }
         Ok(trimmed)
+    }
+
+    /// Makes room on a full disk, whatever is due: see [`Store::make_room`].
+    pub fn make_room(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
+        self.store.make_room(now, &self.settings.retention)
     }
 
     /// When a step is due without messages. After a failed step: at once.

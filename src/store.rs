@@ -3,15 +3,16 @@
 //! The closed list of stores, and what they have in common. A store decides nothing: it writes the
 //! engine's [`Changes`] as they are, numbers the journal, and forgets what is past its retention.
 
+mod error;
 pub mod memory;
 pub mod sqlite;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+pub use self::error::{Operation, StoreError};
 pub use self::memory::Memory;
 pub use self::sqlite::Sqlite;
-use crate::engine::change::Changes;
+use crate::engine::change::{Changes, Quarantined};
 use crate::engine::threads::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
@@ -21,137 +22,13 @@ use crate::record::{Record, RecordKind};
 /// the disk that the journal needs.
 pub const QUARANTINE_MAX_BYTES: u64 = 256 << 20;
 
-/// Most rows removed per table in one go, so that forgetting never stalls the pipeline for long.
-pub const TRIM_ROWS: usize = 10_000;
+/// What a quarantined message takes beside its texts, rounded up: times, key, numbers, SQLite's
+/// own. Without it, millions of empty messages would count as nothing.
+const QUARANTINE_ROW_BYTES: u64 = 256;
 
-/// What went wrong with a store.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// Another process writes to it.
-    #[error("store {path} is in use by another process (lock file {lock}): stop that one first")]
-    Locked {
-        /// The store.
-        path: PathBuf,
-        /// The lock file.
-        lock: PathBuf,
-    },
-    /// It was written by a later hearthd.
-    #[error(
-        "store {path} has schema {found}, this hearthd knows up to {known}: \
-         run the newer hearthd that wrote it, or restore a backup"
-    )]
-    Newer {
-        /// The store.
-        path: PathBuf,
-        /// Its schema version.
-        found: i64,
-        /// The latest version that is known.
-        known: i64,
-    },
-    /// It is no store of hearthd.
-    #[error("{path} is not a hearthd store ({why}): name another file in store.path, or move it")]
-    Foreign {
-        /// The file.
-        path: PathBuf,
-        /// What it is instead.
-        why: String,
-    },
-    /// It does not exist, and was to be read.
-    #[error("store {path} does not exist: check store.path, or start `hearthd run` once")]
-    Missing {
-        /// The store.
-        path: PathBuf,
-    },
-    /// The file can't be made or opened.
-    #[error("failed to open store {path}: check that its folder exists and is writable")]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A row that can't be read back.
-    #[error("row {key} of table {table} can't be read: the store is damaged, restore a backup")]
-    BadRow {
-        /// The table.
-        table: &'static str,
-        /// The row.
-        key: String,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// SQLite reported an error.
-    #[error("store {path} failed to {op}")]
-    Sqlite {
-        /// The store.
-        path: PathBuf,
-        /// What was tried.
-        op: Operation,
-        /// Why.
-        source: rusqlite::Error,
-    },
-}
-
-impl StoreError {
-    /// True if what was written may or may not be on disk: only a restart can tell.
-    pub fn is_fatal(&self) -> bool {
-        const SQLITE_IOERR_FSYNC: i32 = 1034;
-        const SQLITE_IOERR_DIR_FSYNC: i32 = 1290;
-        let Self::Sqlite { source: rusqlite::Error::SqliteFailure(error, _), .. } = self else {
-            return false;
-        };
-        [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC].contains(&error.extended_code)
-    }
-}
-
-impl StoreError {
-    /// What was tried.
-    pub fn operation(&self) -> Operation {
-        match self {
-            Self::Sqlite { op, .. } => *op,
-            Self::BadRow { .. } => Operation::Read,
-            Self::Locked { .. }
-            | Self::Newer { .. }
-            | Self::Foreign { .. }
-            | Self::Missing { .. }
-            | Self::Open { .. } => Operation::Open,
-        }
-    }
-}
-
-/// What a store can fail at: a fixed set, used as a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Operation {
-    /// Opening it.
-    Open,
-    /// Reading rows for a step or for a command.
-    Read,
-    /// Committing a batch.
-    Commit,
-    /// Forgetting what is past its retention.
-    Trim,
-}
-
-impl Operation {
-    /// Every operation, in the order of their metrics.
-    pub const ALL: [Self; 4] = [Self::Open, Self::Read, Self::Commit, Self::Trim];
-
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Read => "read",
-            Self::Commit => "commit",
-            Self::Trim => "trim",
-        }
-    }
-}
-
-impl std::fmt::Display for Operation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
+/// Most rows removed per table in one go, so that forgetting never stalls the pipeline for long,
+/// and yet more than the 256 that a step adds.
+pub const TRIM_ROWS: usize = 1_000;
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]
@@ -233,6 +110,49 @@ pub struct QuarantineRow {
     pub raw: Vec<u8>,
 }
 
+impl QuarantineRow {
+    fn new(id: i64, message: &Quarantined) -> Self {
+        let raw = &message.raw;
+        Self {
+            id,
+            received_at: raw.received_at.0.to_string(),
+            platform: raw.platform.as_str().to_owned(),
+            reason: message.reject.reason.as_str().to_owned(),
+            detail: message.reject.detail.clone(),
+            message_id: raw.message_id.clone(),
+            place: raw.place.clone(),
+            raw: raw.body.to_vec(),
+        }
+    }
+}
+
+/// Bytes that a message takes in quarantine, about.
+fn quarantine_bytes(message: &Quarantined) -> u64 {
+    let Quarantined { raw, reject, .. } = message;
+    let texts =
+        [reject.detail.len(), raw.message_id.len(), raw.place.as_ref().map_or(0, String::len)];
+    let texts = texts.into_iter().sum::<usize>() + raw.body.len();
+    texts as u64 + QUARANTINE_ROW_BYTES
+}
+
+/// Records that a sink will not get, one range of the journal.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetterRow {
+    /// Its number.
+    pub id: i64,
+    /// When the last of them was given up, RFC 3339.
+    pub at: String,
+    /// The sink.
+    pub sink: String,
+    /// The first record's number.
+    pub first_sequence: u64,
+    /// The last record's number.
+    pub last_sequence: u64,
+    /// Why: `journal_full`.
+    pub reason: String,
+}
+
 fn as_base64<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
     use base64::Engine as _;
     to.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
@@ -284,6 +204,37 @@ impl Store {
         }
     }
 
+    /// Makes what room it can on a full disk: gives up its reserve, forgets what is past its
+    /// retention, empties the log, and takes the reserve back if that is possible. `more` means
+    /// that calling it again would forget more.
+    ///
+    /// The caller of a store:
+    /// 1. after opening it: [`Store::restore_reserve`]; if that fails, says so and carries on;
+    /// 2. when something fails and [`StoreError::is_full`]: gives the messages back, stops pulling,
+    ///    calls this and tries again after a pause, until it works;
+    /// 3. from time to time, if the reserve could not be restored: tries that again. A disk that
+    ///    fills up without a reserve stays full until somebody else makes room.
+    pub fn make_room(
+        &mut self,
+        now: ClockTime,
+        retention: &Retention,
+    ) -> Result<Trimmed, StoreError> {
+        match self {
+            Self::Memory(_) => self.trim(now, retention),
+            Self::Sqlite(sqlite) => sqlite.make_room(now, retention),
+        }
+    }
+
+    /// Makes the reserve for a full disk if it is not there: 8 MiB beside the store. Costs a look
+    /// at a file if it is there. An error ([`StoreError::is_full`] or another) leaves the store
+    /// usable.
+    pub fn restore_reserve(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(_) => Ok(()),
+            Self::Sqlite(sqlite) => sqlite.restore_reserve(),
+        }
+    }
+
     /// Every notification, sorted by id.
     pub fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
         match self {
@@ -305,6 +256,32 @@ impl Store {
         match self {
             Self::Memory(memory) => Ok(memory.quarantine(limit)),
             Self::Sqlite(sqlite) => sqlite.quarantine(limit),
+        }
+    }
+
+    /// A message in quarantine, as it was put there; `None` if there is no such row (any more).
+    pub fn quarantined(&self, id: i64) -> Result<Option<Quarantined>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.quarantined(id)),
+            Self::Sqlite(sqlite) => sqlite.quarantined(id),
+        }
+    }
+
+    /// Forgets messages in quarantine, all or none of those that are there; returns how many. What
+    /// was seen stays seen: a redelivery of them is a duplicate.
+    pub fn drop_quarantined(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.drop_quarantined(ids)),
+            Self::Sqlite(sqlite) => sqlite.drop_quarantined(ids),
+        }
+    }
+
+    /// The newest records that sinks lost, at most `limit` ranges, oldest first. A store in memory
+    /// has none: its journal is not for sinks.
+    pub fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetterRow>, StoreError> {
+        match self {
+            Self::Memory(_) => Ok(Vec::new()),
+            Self::Sqlite(sqlite) => sqlite.dead_letters(limit),
         }
     }
 

@@ -20,7 +20,7 @@ use google_cloud_pubsub::model::Message;
 use serde_json::{Map, Value};
 
 use crate::clock::Clock;
-use crate::config::{Endpoint, Faults, SubscriptionName};
+use crate::config::{Faults, SubscriptionName, emulator_url};
 use crate::event::{ClockTime, Timestamp};
 use crate::sources::capture;
 
@@ -93,16 +93,18 @@ impl fmt::Display for TopicName {
 
 /// Publishes every line of the files, in their order, and says on standard error how many.
 pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let endpoint = Endpoint::from_environment(environment).map_err(Faults::from)?;
-    refuse_google(&args, &endpoint)?;
+    let emulator = emulator_url(environment).map_err(Faults::from)?;
+    if emulator.is_none() {
+        refuse_google(&args)?;
+    }
     // All files are opened before anything is sent, so that a wrong path changes nothing.
     let readers =
         args.files.iter().map(|path| capture::open(path)).collect::<Result<Vec<_>, _>>()?;
     let bodies = readers.into_iter().flatten().map(|line| Ok(line?.raw.body));
-    if let (Some(subscription), Endpoint::Emulator { url }) = (&args.create, &endpoint) {
+    if let (Some(subscription), Some(url)) = (&args.create, &emulator) {
         create(&args.topic, subscription, url).await?;
     }
-    let publisher = publisher(&args.topic, &endpoint).await?;
+    let publisher = publisher(&args.topic, emulator.as_deref()).await?;
     let count = match args.rebase {
         None => publish(&publisher, &args.topic, bodies).await?,
         // The last event must be known before the first is sent, so these are held in memory.
@@ -116,29 +118,29 @@ pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::
     Ok(())
 }
 
-fn refuse_google(args: &Args, endpoint: &Endpoint) -> anyhow::Result<()> {
-    match endpoint {
-        Endpoint::Emulator { .. } => Ok(()),
-        Endpoint::Google if args.create.is_some() => bail!(
+/// Real messages need a yes, and nothing is created at Google.
+fn refuse_google(args: &Args) -> anyhow::Result<()> {
+    if args.create.is_some() {
+        bail!(
             "--create works on an emulator only; set PUBSUB_EMULATOR_HOST, such as localhost:8085, \
              or create the topic and the subscription with gcloud"
-        ),
-        Endpoint::Google if !args.yes => bail!(
+        );
+    }
+    if !args.yes {
+        bail!(
             "refused to publish to {} at Google, whose subscribers will take the messages for real; \
              set PUBSUB_EMULATOR_HOST, such as localhost:8085, or add --yes",
             args.topic
-        ),
-        Endpoint::Google => Ok(()),
+        );
     }
+    Ok(())
 }
 
-async fn publisher(topic: &TopicName, endpoint: &Endpoint) -> anyhow::Result<Publisher> {
+async fn publisher(topic: &TopicName, emulator: Option<&str>) -> anyhow::Result<Publisher> {
     let builder = Publisher::builder(topic.to_string());
-    let builder = match endpoint {
-        Endpoint::Google => builder,
-        Endpoint::Emulator { url } => {
-            builder.with_endpoint(url).with_credentials(anonymous::Builder::new().build())
-        }
+    let builder = match emulator {
+        None => builder,
+        Some(url) => builder.with_endpoint(url).with_credentials(anonymous::Builder::new().build()),
     };
     builder.build().await.context("failed to build the publisher")
 }

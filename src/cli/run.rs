@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::config::Settings;
-use crate::{daemon, telemetry};
+use crate::daemon::{self, Reload};
+use crate::store::{Sqlite, Store};
+use crate::telemetry;
 
 /// Options of `hearthd run`.
 #[derive(clap::Args, Debug)]
@@ -18,6 +20,8 @@ pub struct Args {
 pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
     let settings = Settings::load(args.config.as_deref(), environment)?;
     let pubsub = settings.require_pubsub()?;
-    telemetry::init(&settings.log);
-    Ok(daemon::run(&settings, pubsub).await?)
+    let level = telemetry::init(&settings.log, environment);
+    let reload = Reload::new(settings.clone(), args.config.clone(), environment.clone(), level);
+    let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
+    Ok(daemon::run(&settings, pubsub, store, reload).await?)
 }

@@ -256,8 +256,9 @@ pub(super) fn quoted(text: &str) -> String {
 }
 
 fn show_duration(duration: &Duration) -> String {
-    let units = [(86_400, "d"), (3_600, "h"), (60, "m"), (1, "s")];
-    in_largest_unit(duration.as_secs(), &units)
+    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if milliseconds == 0 { "0s".to_owned() } else { in_largest_unit(milliseconds, &units) }
 }
 
 fn show_size(bytes: &u64) -> String {

@@ -3,24 +3,22 @@
 //! Nothing here reads files or the process's environment; faults of several settings are not its
 //! business either.
 
-use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::file::Fault;
+use serde::Serialize;
+
 use super::table::quoted;
 
-/// The variable with which Google's tools, and so hearthd, are pointed at an emulator.
-const EMULATOR_VARIABLE: &str = "PUBSUB_EMULATOR_HOST";
 /// Longest name of a sink: it is a metric's label.
 const SINK_NAME_MAX_CHARS: usize = 64;
 /// Longest id of a Pub/Sub resource.
 const RESOURCE_ID_MAX_CHARS: usize = 255;
 
 /// The full name of a Pub/Sub subscription, `projects/{project}/subscriptions/{id}`.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct SubscriptionName(String);
 
 /// A text that names no subscription.
@@ -84,55 +82,6 @@ fn is_resource_id(text: &str) -> bool {
         && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.~+%".contains(c))
 }
 
-/// Where Pub/Sub is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Endpoint {
-    /// Google's own service.
-    Google,
-    /// An emulator, which knows no credentials.
-    Emulator {
-        /// Its address, such as `http://localhost:8085`.
-        url: String,
-    },
-}
-
-impl Endpoint {
-    /// The emulator that `PUBSUB_EMULATOR_HOST` names, or Google if it is unset or empty (which is
-    /// how people unset it).
-    pub fn from_environment(environment: &BTreeMap<String, String>) -> Result<Self, Fault> {
-        match environment.get(EMULATOR_VARIABLE).map(String::as_str) {
-            None | Some("") => Ok(Self::Google),
-            Some(host) if is_host_and_port(host) => {
-                Ok(Self::Emulator { url: format!("http://{host}") })
-            }
-            Some(other) => Err(Fault {
-                key: EMULATOR_VARIABLE.to_owned(),
-                message: format!(
-                    "{} is not a host and port; \
-                     write them without http:// and path, such as \"localhost:8085\"",
-                    quoted(other)
-                ),
-            }),
-        }
-    }
-}
-
-fn is_host_and_port(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| {
-        let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-        let is_host = match address {
-            Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-            None => {
-                !host.is_empty()
-                    && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
-            }
-        };
-        let is_port = port.chars().all(|c| c.is_ascii_digit())
-            && port.parse::<u16>().is_ok_and(|port| port != 0);
-        is_host && is_port
-    })
-}
-
 /// The path of a key file.
 pub(super) fn key_path(text: &str) -> Result<PathBuf, &'static str> {
     // A pasted key must not end up in a log, so the fault does not show it.
@@ -176,7 +125,7 @@ pub(super) fn sink_name(text: &str) -> Result<String, String> {
 }
 
 /// How a log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum LogFormat {
     /// For people.
     Text,
@@ -185,7 +134,7 @@ pub enum LogFormat {
 }
 
 /// How grave a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum LogLevel {
     /// Somebody must act.
     Error,
@@ -200,7 +149,7 @@ pub enum LogLevel {
 }
 
 /// What delivers a sink's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum SinkKind {
     /// Standard output, one record a line.
     Stdout,
@@ -289,34 +238,6 @@ mod tests {
         for topic in ["projects/sdm-prod/topics/enterprise-1", "projects/p/topics/t"] {
             let expected = InvalidSubscription::Topic(topic.to_owned());
             assert_eq!(topic.parse::<SubscriptionName>(), Err(expected));
-        }
-    }
-
-    #[test]
-    fn an_emulator_is_a_host_and_port() {
-        let endpoint = |host: &str| {
-            let variable = (EMULATOR_VARIABLE.to_owned(), host.to_owned());
-            Endpoint::from_environment(&BTreeMap::from([variable]))
-        };
-        assert_eq!(endpoint(""), Ok(Endpoint::Google));
-        assert_eq!(Endpoint::from_environment(&BTreeMap::new()), Ok(Endpoint::Google));
-        for good in ["localhost:8085", "127.0.0.1:1", "[::1]:8085", "pub_sub-1.local:65535"] {
-            assert_eq!(endpoint(good), Ok(Endpoint::Emulator { url: format!("http://{good}") }));
-        }
-        for bad in [
-            "localhost",
-            ":8085",
-            "localhost:",
-            "localhost:0",
-            "localhost:+1",
-            "localhost:65536",
-            "::1:8085",
-            "[::1:8085",
-            "http://localhost:8085",
-            "localhost:8085/v1",
-            "user@localhost:8085",
-        ] {
-            assert_eq!(endpoint(bad).map_err(|fault| fault.key), Err(EMULATOR_VARIABLE.to_owned()));
         }
     }
 

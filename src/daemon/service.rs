@@ -11,10 +11,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::DaemonError;
+use super::acks::Acks;
 use crate::clock::Clock;
 use crate::engine::Arrival;
 use crate::event::{ClockTime, Timestamp};
-use crate::http::Health;
+use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
@@ -45,6 +46,7 @@ pub(super) struct Service {
     /// The number of the last record.
     pub(super) committed: watch::Sender<u64>,
     retry: Duration,
+    acked: Acks,
     /// How far sinks have come, and when that is next written: a commit of its own for each page
     /// would cost as much as the records did.
     progress: BTreeMap<String, u64>,
@@ -75,8 +77,8 @@ impl Service {
         health.set_ready();
         let committed = watch::Sender::new(last);
         let (progress, next_note) = (BTreeMap::new(), clock.now().after(TICK));
-        let retry = RETRY.0;
-        Ok(Self { pipeline, clock, metrics, health, committed, retry, progress, next_note })
+        let (retry, acked) = (RETRY.0, Acks::new(clock.now()));
+        Ok(Self { pipeline, clock, metrics, health, committed, retry, acked, progress, next_note })
     }
 
     /// Feeds the pipeline until it is told to stop, or the store fails for good.
@@ -133,8 +135,9 @@ impl Service {
     fn step(&mut self, batch: Vec<Delivery>) -> Result<(), StoreError> {
         let (arrivals, acks) = self.decode(batch);
         let count = acks.len();
-        let received: Vec<Timestamp> =
-            arrivals.iter().map(|arrival| arrival.raw.received_at.0.clone()).collect();
+        let of =
+            |arrival: &Arrival| (arrival.raw.message_id.clone(), arrival.raw.received_at.0.clone());
+        let received: Vec<(String, Timestamp)> = arrivals.iter().map(of).collect();
         let now = self.clock.now();
         let result = tokio::task::block_in_place(|| self.pipeline.step(arrivals, now));
         let committed = match result {
@@ -153,7 +156,10 @@ impl Service {
             self.metrics.observe_store_commit(seconds);
         }
         let wall = self.clock.wall_now();
-        received.iter().for_each(|time| self.metrics.observe_commit(wall - time.at()));
+        for (message_id, time) in received {
+            self.metrics.observe_commit(wall - time.at());
+            self.acked.remember(message_id);
+        }
         self.metrics.count(&committed.tally);
         if let Some(last) = committed.last_sequence() {
             self.committed.send_replace(last);
@@ -163,15 +169,26 @@ impl Service {
         {
             self.metrics.show_graph(engine);
         }
+        if let Some(lost) = self.acked.warning(now) {
+            tracing::warn!(
+                lost,
+                "acked messages come again: acks don't reach Pub/Sub; check that the service account \
+                 has roles/pubsub.subscriber on the subscription",
+            );
+        }
         self.retry = RETRY.0;
         self.trim(now)?;
+        self.health.set_store_works(true);
         self.show();
         Ok(())
     }
 
-    fn decode(&self, batch: Vec<Delivery>) -> (Vec<Arrival>, Vec<Ack>) {
+    fn decode(&mut self, batch: Vec<Delivery>) -> (Vec<Arrival>, Vec<Ack>) {
         let at = self.clock.now();
         let decode = |delivery: Delivery| {
+            if self.acked.is_lost(&delivery.incoming.raw.message_id) {
+                self.metrics.count_lost_acks(1);
+            }
             let (raw, decoded) =
                 Pipeline::decode(self.pipeline.decode_settings(), delivery.incoming);
             let event_time = decoded.outcome.as_ref().ok().map(|event| &event.time.0);
@@ -215,6 +232,7 @@ impl Service {
 
     async fn back_off(&mut self, error: &StoreError, stop: &mut watch::Receiver<bool>) {
         self.metrics.count_store_error(error.operation());
+        self.health.set_store_works(false);
         let cause = std::error::Error::source(error).map(ToString::to_string);
         let retry_in_s = self.retry.as_secs_f64();
         tracing::error!(%error, cause, retry_in_s, "nothing is acked until the store works again");

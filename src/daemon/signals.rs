@@ -1,18 +1,25 @@
-//! Signals: SIGTERM and SIGINT end the service.
+//! Signals: SIGTERM and SIGINT end the service, SIGHUP makes it read its settings again.
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Listens for signals at once; the future it returns waits for one.
-pub(super) fn stop_on_signal(
+use super::reload::Reload;
+
+/// Listens for signals at once; the future it returns obeys them, until one says stop.
+pub(super) fn obey(
     stop: watch::Sender<bool>,
+    mut reload: Reload,
 ) -> std::io::Result<impl Future<Output = ()> + Send> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
     Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => tokio::task::block_in_place(|| reload.run()),
+            }
         }
         stop.send_replace(true);
     })

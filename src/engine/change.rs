@@ -17,8 +17,10 @@ use crate::record::Record;
 /// A message that could not be decoded, with all that is known of it.
 #[derive(Clone, Debug)]
 pub struct Quarantined {
-    /// Its idempotency key, a hash of its raw bytes.
+    /// Its idempotency key.
     pub key: DedupeKey,
+    /// When it arrived.
+    pub at: ClockTime,
     /// What is wrong with it.
     pub reject: Reject,
     /// The message, raw bytes included.
@@ -34,6 +36,9 @@ pub struct Changes {
     pub seen: Vec<(DedupeKey, ClockTime)>,
     /// Messages to put into quarantine.
     pub quarantined: Vec<Quarantined>,
+    /// The row of quarantine whose message came in again with this step: it goes, as what became
+    /// of the message is in the same transaction.
+    pub retried: Option<i64>,
     /// Records for the journal, in order.
     pub records: Vec<Record>,
     /// Notifications in their new state.
@@ -62,6 +67,7 @@ impl Changes {
     /// True if there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
+            && self.retried.is_none()
             && self.records.is_empty()
             && self.notifications.is_empty()
             && self.held.is_empty()

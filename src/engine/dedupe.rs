@@ -35,6 +35,15 @@ impl Dedupe {
         }
     }
 
+    /// Knows nothing of a payload any more, if it first arrived at `first`.
+    pub(super) fn forget(&mut self, key: DedupeKey, first: ClockTime) {
+        if let Some(cache) = &mut self.cache
+            && cache.peek(&key) == Some(&first)
+        {
+            cache.pop(&key);
+        }
+    }
+
     /// True if something that first arrived at `first` is still remembered at `now`.
     pub(super) fn is_remembered(&self, first: ClockTime, now: ClockTime) -> bool {
         now.since(first) < self.horizon
@@ -65,6 +74,17 @@ mod tests {
         dedupe.remember(key(3), ClockTime(3));
         assert_eq!(dedupe.cached(key(2)), None);
         assert_eq!(dedupe.cached(key(1)), Some(ClockTime(1)));
+    }
+
+    #[test]
+    fn only_the_arrival_that_is_meant_is_forgotten() {
+        let key = DedupeKey([1; 16]);
+        let mut dedupe = Dedupe::new(2, HORIZON);
+        dedupe.remember(key, ClockTime(2));
+        dedupe.forget(key, ClockTime(1));
+        assert_eq!(dedupe.cached(key), Some(ClockTime(2)));
+        dedupe.forget(key, ClockTime(2));
+        assert_eq!(dedupe.cached(key), None);
     }
 
     #[test]

@@ -12,12 +12,9 @@ use serde_json::Value;
 
 use self::place::compare;
 pub use self::place::{ChangeKind, GraphChange, Place, Resource};
+use super::MAX_RESOURCES;
 use super::register::{Register, Stamp};
 use crate::event::{Event, RelationKind, ResourceKind, ResourceName, Timestamp};
-
-/// Most resources tracked: far above any enterprise's (Google allows 25 users in a sandbox), and
-/// about 100 MB. A resource beyond it is in the event log, flagged `untracked_resource`.
-pub const MAX_RESOURCES: usize = 100_000;
 
 /// Most users kept per resource, the smallest ids: a home has a handful.
 const MAX_USERS: usize = 1024;

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::MAX_RESOURCES;
 use super::register::{Register, Stamp};
 use crate::event::{Event, ResourceName, TraitUpdate};
 
@@ -67,6 +68,13 @@ impl Traits {
             traits.resources.entry(resource).or_default().insert(name, fields);
         }
         traits
+    }
+
+    /// True if the event brings traits of a resource that there is no room for.
+    pub(super) fn is_full_for(&self, event: &Event) -> bool {
+        self.resources.len() >= MAX_RESOURCES
+            && !event.trait_updates.is_empty()
+            && event.resource.as_ref().is_some_and(|name| !self.resources.contains_key(name))
     }
 
     /// Merges the trait updates of an event.

@@ -113,10 +113,16 @@ impl Work {
         at: ClockTime,
         from_cache: impl FnOnce(NotificationId) -> Option<Arc<Notification>>,
     ) -> Option<Arc<Notification>> {
+        let horizon = self.horizon;
+        let is_kept =
+            |state: &Notification| state.deadline.is_some() || at.since(state.touched) < horizon;
+        // What this step made of it stays: it must be written, and hides the store's older row.
+        if self.notifications.get(&id).is_some_and(|state| !is_kept(state)) {
+            return None;
+        }
         let of_step = self.notifications.remove(&id);
         let stored = || self.loaded.notifications.remove(&id);
-        let found = of_step.or_else(|| from_cache(id)).or_else(stored);
-        found.filter(|state| state.deadline.is_some() || at.since(state.touched) < self.horizon)
+        of_step.or_else(|| from_cache(id)).or_else(stored).filter(|state| is_kept(state))
     }
 
     /// Puts a notification back, to be written.

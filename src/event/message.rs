@@ -78,6 +78,16 @@ impl Reason {
             Self::WrongType => "wrong_type",
         }
     }
+
+    /// The reason of that name, or `None`.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+    }
+
+    /// True if a source found the fault: what it has is then no payload, and never decoded.
+    pub fn is_of_source(self) -> bool {
+        matches!(self, Self::BadLine | Self::UnknownPlatform)
+    }
 }
 
 /// Why a message can't be processed.

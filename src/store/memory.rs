@@ -6,7 +6,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use super::{JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, StoreError};
+use super::{
+    JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, StoreError, quarantine_bytes,
+};
 use crate::engine::change::{Changes, Quarantined};
 use crate::engine::graph::Node;
 use crate::engine::reorder::{Held, SortKey};
@@ -38,8 +40,8 @@ pub struct Memory {
     journal: VecDeque<(JournalRow, ClockTime)>,
     journal_bytes: u64,
     last_sequence: u64,
-    quarantine: VecDeque<QuarantineRow>,
-    quarantined: i64,
+    quarantine: BTreeMap<i64, Quarantined>,
+    last_quarantined: i64,
     quarantine_bytes: u64,
     cursors: BTreeMap<String, u64>,
 }
@@ -126,8 +128,11 @@ impl Memory {
         for dropped in &changes.dropped_traits {
             self.traits.remove(dropped);
         }
-        for message in &changes.quarantined {
-            self.keep_in_quarantine(message);
+        self.drop_quarantined(changes.retried.as_slice());
+        for message in changes.quarantined {
+            self.last_quarantined += 1;
+            self.quarantine_bytes += quarantine_bytes(&message);
+            self.quarantine.insert(self.last_quarantined, message);
         }
         let rows = JournalRow::number(changes.records, self.last_sequence);
         self.last_sequence += rows.len() as u64;
@@ -136,22 +141,6 @@ impl Memory {
             self.journal.extend(rows.iter().map(|row| (row.clone(), changes.at)));
         }
         Ok(rows)
-    }
-
-    fn keep_in_quarantine(&mut self, message: &Quarantined) {
-        let raw = &message.raw;
-        self.quarantined += 1;
-        self.quarantine_bytes += raw.body.len() as u64;
-        self.quarantine.push_back(QuarantineRow {
-            id: self.quarantined,
-            received_at: raw.received_at.0.to_string(),
-            platform: raw.platform.as_str().to_owned(),
-            reason: message.reject.reason.as_str().to_owned(),
-            detail: message.reject.detail.clone(),
-            message_id: raw.message_id.clone(),
-            place: raw.place.clone(),
-            raw: raw.body.to_vec(),
-        });
     }
 
     pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) {
@@ -170,10 +159,10 @@ impl Memory {
             self.journal.pop_front();
         }
         while self.quarantine_bytes > QUARANTINE_MAX_BYTES {
-            let Some(row) = self.quarantine.pop_front() else {
+            let Some((_, message)) = self.quarantine.pop_first() else {
                 break;
             };
-            self.quarantine_bytes -= row.raw.len() as u64;
+            self.quarantine_bytes -= quarantine_bytes(&message);
         }
     }
 
@@ -188,7 +177,18 @@ impl Memory {
 
     pub(super) fn quarantine(&self, limit: usize) -> Vec<QuarantineRow> {
         let skipped = self.quarantine.len().saturating_sub(limit);
-        self.quarantine.iter().skip(skipped).cloned().collect()
+        let newest = self.quarantine.iter().skip(skipped);
+        newest.map(|(id, message)| QuarantineRow::new(*id, message)).collect()
+    }
+
+    pub(super) fn quarantined(&self, id: i64) -> Option<Quarantined> {
+        self.quarantine.get(&id).cloned()
+    }
+
+    pub(super) fn drop_quarantined(&mut self, ids: &[i64]) -> usize {
+        let dropped: Vec<_> = ids.iter().filter_map(|id| self.quarantine.remove(id)).collect();
+        self.quarantine_bytes -= dropped.iter().map(quarantine_bytes).sum::<u64>();
+        dropped.len()
     }
 
     pub(super) fn last_sequence(&self) -> u64 {

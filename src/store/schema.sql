@@ -1,4 +1,4 @@
--- The store of hearthd, schema 1. Times are nanoseconds since the Unix epoch on the engine's
+-- The store of hearthd, schema 2. Times are nanoseconds since the Unix epoch on the engine's
 -- clock; keys and ids are 16 bytes; rows of the engine's own types are JSON.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE payloads (key BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -55,7 +55,9 @@ CREATE TABLE quarantine (
     detail TEXT NOT NULL,
     message_id TEXT NOT NULL,
     place TEXT,
-    raw BLOB NOT NULL
+    raw BLOB NOT NULL,
+    key BLOB NOT NULL,
+    bytes INTEGER NOT NULL
 ) STRICT;
 CREATE TABLE cursors (sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE dead_letters (
@@ -66,4 +68,6 @@ CREATE TABLE dead_letters (
     last_sequence INTEGER NOT NULL,
     reason TEXT NOT NULL
 ) STRICT;
-INSERT INTO meta (name, value) VALUES ('clock', 0), ('last_sequence', 0), ('journal_bytes', 0);
+CREATE INDEX dead_letters_sink ON dead_letters (sink, last_sequence);
+INSERT INTO meta (name, value)
+VALUES ('clock', 0), ('last_sequence', 0), ('journal_bytes', 0), ('quarantine_bytes', 0);

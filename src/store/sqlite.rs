@@ -5,6 +5,7 @@
 
 mod open;
 mod read;
+mod reserve;
 mod trim;
 mod write;
 
@@ -13,11 +14,19 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{JournalRow, Operation, QuarantineRow, Retention, StoreError, Trimmed};
-use crate::engine::change::Changes;
+use super::{
+    DeadLetterRow, JournalRow, Operation, QuarantineRow, Retention, StoreError, TRIM_ROWS, Trimmed,
+};
+use crate::engine::change::{Changes, Quarantined};
 use crate::engine::threads::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
+
+/// Rows removed per table in one go on a full disk: what the reserve has room for.
+const ROOM_ROWS: usize = 128;
+
+/// Most goes of making room in one call, each some 10 ms: the caller has a service to keep alive.
+const ROOM_SLICES: usize = 64;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -35,7 +44,14 @@ impl Sqlite {
         if !open::exists(path)? {
             open::create(path)?;
         }
-        let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let connect = || open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
+        let connection = connect().or_else(|error| {
+            // On a full disk there is no room for the log's index, unless the reserve makes it.
+            if !error.is_full() || reserve::give_up(path).is_err() {
+                return Err(error);
+            }
+            connect()
+        })?;
         Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
     }
 
@@ -61,7 +77,58 @@ impl Sqlite {
         now: ClockTime,
         retention: &Retention,
     ) -> Result<Trimmed, StoreError> {
-        self.transact(Operation::Trim, |connection| trim::all(connection, now, retention))
+        self.forget(now, retention, TRIM_ROWS)
+    }
+
+    pub(super) fn make_room(
+        &mut self,
+        now: ClockTime,
+        retention: &Retention,
+    ) -> Result<Trimmed, StoreError> {
+        let reserve = |source| StoreError::Reserve { path: reserve::path(&self.path), source };
+        reserve::give_up(&self.path).map_err(reserve)?;
+        let trimmed = self.shrink(now, retention);
+        // Whether that worked is asked with `restore_reserve`.
+        drop(reserve::make(&self.path));
+        trimmed
+    }
+
+    /// Trims in slices so small that their log fits into the reserve.
+    fn shrink(&mut self, now: ClockTime, retention: &Retention) -> Result<Trimmed, StoreError> {
+        let mut trimmed = Trimmed::default();
+        self.write_back(Operation::Trim)?;
+        for _ in 0..ROOM_SLICES {
+            let Trimmed { more, lost } = self.forget(now, retention, ROOM_ROWS)?;
+            self.write_back(Operation::Trim)?;
+            trimmed.lost.extend(lost);
+            trimmed.more = more;
+            if !more {
+                break;
+            }
+        }
+        Ok(trimmed)
+    }
+
+    pub(super) fn restore_reserve(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Reserve { path: reserve::path(&self.path), source };
+        reserve::make(&self.path).map_err(failed)
+    }
+
+    fn forget(
+        &mut self,
+        now: ClockTime,
+        retention: &Retention,
+        rows: usize,
+    ) -> Result<Trimmed, StoreError> {
+        self.transact(Operation::Trim, |connection| trim::all(connection, now, retention, rows))
+    }
+
+    /// Writes the log back into the file and empties it; not if a reader needs it for longer than
+    /// the busy timeout, which is no error.
+    fn write_back(&self, op: Operation) -> Result<(), StoreError> {
+        let checkpoint =
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        checkpoint.map_err(|source| StoreError::from_sqlite(&self.path, op, source))
     }
 
     pub(super) fn restore(&self) -> Result<Restored, StoreError> {
@@ -82,6 +149,18 @@ impl Sqlite {
 
     pub(super) fn quarantine(&self, limit: usize) -> Result<Vec<QuarantineRow>, StoreError> {
         self.read(|connection| read::quarantine(connection, limit))
+    }
+
+    pub(super) fn quarantined(&self, id: i64) -> Result<Option<Quarantined>, StoreError> {
+        self.read(|connection| read::quarantined(connection, id))
+    }
+
+    pub(super) fn drop_quarantined(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
+        self.transact(Operation::Commit, |connection| write::drop_quarantined(connection, ids))
+    }
+
+    pub(super) fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetterRow>, StoreError> {
+        self.read(|connection| read::dead_letters(connection, limit))
     }
 
     pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {
@@ -109,7 +188,7 @@ impl Sqlite {
             transaction.commit()?;
             Ok(value)
         });
-        result.map_err(|source| StoreError::Sqlite { path: self.path.clone(), op, source })
+        result.map_err(|source| StoreError::from_sqlite(&self.path, op, source))
     }
 
     /// Runs `work` on one snapshot of the store.
@@ -117,11 +196,7 @@ impl Sqlite {
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        let op = Operation::Read;
-        work(&self.connection).map_err(|source| StoreError::Sqlite {
-            path: self.path.clone(),
-            op,
-            source,
-        })
+        let failed = |source| StoreError::from_sqlite(&self.path, Operation::Read, source);
+        work(&self.connection).map_err(failed)
     }
 }

@@ -4,9 +4,15 @@
 mod support;
 
 #[cfg(test)]
+mod bounds;
+#[cfg(test)]
 mod convergence;
 #[cfg(test)]
 mod crash;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod reload;
 #[cfg(test)]
 mod replay_cli;
 #[cfg(test)]
@@ -18,6 +24,14 @@ mod sdm_bodies;
 #[cfg(test)]
 mod service;
 #[cfg(test)]
+mod service_files;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod store_files;
+#[cfg(test)]
+mod store_full_disk;
+#[cfg(test)]
+mod store_quarantine;
+#[cfg(test)]
+mod supervisor;

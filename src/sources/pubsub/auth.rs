@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use google_cloud_auth::credentials::service_account::{self, AccessSpecifier};
-use google_cloud_auth::credentials::{self, Credentials, anonymous};
+use google_cloud_auth::credentials::{self, Credentials, anonymous, external_account};
 use serde_json::Value;
 
 use super::error::{SourceError, error_chain};
@@ -16,8 +16,11 @@ use crate::config::{Endpoint, Pubsub, Secret};
 
 /// All that hearthd asks for: to use Pub/Sub.
 const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";
-/// What a key file says that it is.
-const KEY_TYPE: &str = "service_account";
+/// The two types of credentials files: a service account's key, and workload identity.
+const SERVICE_ACCOUNT: &str = "service_account";
+const EXTERNAL_ACCOUNT: &str = "external_account";
+/// The name of the file among those that systemd passes (see systemd/hearthd.service).
+const SYSTEMD_CREDENTIAL: &str = "service-account.json";
 /// Longest wait for a token. A key is signed with in milliseconds; a metadata server that needs
 /// more than this is not there.
 const TOKEN_LIMIT: Duration = Duration::from_secs(30);
@@ -25,7 +28,7 @@ const TOKEN_LIMIT: Duration = Duration::from_secs(30);
 /// Where credentials come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// The file that `pubsub.credentials_file` names.
+    /// The file that `pubsub.credentials_file` names, or that systemd passes.
     KeyFile(PathBuf),
     /// Application Default Credentials: what the environment offers.
     ApplicationDefault,
@@ -57,11 +60,16 @@ impl fmt::Display for Origin {
 }
 
 /// The credentials for `settings`, proven to give a token. An emulator gets anonymous ones.
-pub(super) async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> {
-    let (origin, credentials) = match (&settings.endpoint, &settings.credentials_file) {
+pub async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> {
+    let (origin, credentials) = match (&settings.endpoint, key_file(settings)) {
         (Endpoint::Emulator { .. }, _) => return Ok(anonymous::Builder::new().build()),
-        (Endpoint::Google, Some(path)) => (Origin::KeyFile(path.clone()), from_key(path)?),
-        (Endpoint::Google, None) => (Origin::ApplicationDefault, application_default()?),
+        (Endpoint::Google | Endpoint::Named { .. }, Some(path)) => {
+            let credentials = from_file(&path)?;
+            (Origin::KeyFile(path), credentials)
+        }
+        (Endpoint::Google | Endpoint::Named { .. }, None) => {
+            (Origin::ApplicationDefault, application_default()?)
+        }
     };
     // A key is only parsed when it is first used, so use it: a bad one is to be found at the start.
     let headers = tokio::time::timeout(TOKEN_LIMIT, credentials.headers(Default::default())).await;
@@ -80,27 +88,38 @@ pub(super) async fn credentials(settings: &Pubsub) -> Result<Credentials, Source
     }
 }
 
-fn from_key(path: &Path) -> Result<Credentials, SourceError> {
+/// The file with the credentials: the one that the settings name, else systemd's, if it is there.
+pub(super) fn key_file(settings: &Pubsub) -> Option<PathBuf> {
+    settings.credentials_file.clone().or_else(|| {
+        let path = settings.credentials_directory.as_ref()?.join(SYSTEMD_CREDENTIAL);
+        path.exists().then_some(path)
+    })
+}
+
+fn from_file(path: &Path) -> Result<Credentials, SourceError> {
     let text = fs::read_to_string(path)
         .map(Secret::new)
         .map_err(|source| SourceError::KeyFile { path: path.to_owned(), source })?;
-    service_account(&text)
+    from_json(&text)
         .map_err(|source| SourceError::Credentials { origin: Origin::KeyFile(path.into()), source })
 }
 
-/// The credentials of a key. Its errors name fields and types, never values.
-fn service_account(text: &Secret) -> Result<Credentials, Box<dyn std::error::Error + Send + Sync>> {
-    let key: Value =
+/// The credentials that a file holds. Errors name fields and types, never values.
+fn from_json(text: &Secret) -> Result<Credentials, Box<dyn std::error::Error + Send + Sync>> {
+    let json: Value =
         serde_json::from_str(text.expose()).map_err(|error| format!("it is not JSON: {error}"))?;
-    match key.get("type").and_then(Value::as_str) {
-        Some(KEY_TYPE) => {}
-        Some(other) => return Err(format!("its type is {other:?}, not {KEY_TYPE:?}").into()),
-        None => return Err(format!("it has no \"type\": {KEY_TYPE:?}").into()),
-    }
-    let credentials = service_account::Builder::new(key)
-        .with_access_specifier(AccessSpecifier::from_scopes([SCOPE]))
-        .build();
-    credentials.map_err(|error| error_chain(&error).into())
+    let built = match json.get("type").and_then(Value::as_str) {
+        Some(SERVICE_ACCOUNT) => service_account::Builder::new(json)
+            .with_access_specifier(AccessSpecifier::from_scopes([SCOPE]))
+            .build(),
+        Some(EXTERNAL_ACCOUNT) => external_account::Builder::new(json).with_scopes([SCOPE]).build(),
+        Some(other) => {
+            let expected = format!("not {SERVICE_ACCOUNT:?} or {EXTERNAL_ACCOUNT:?}");
+            return Err(format!("its type is {other:?}, {expected}").into());
+        }
+        None => return Err(format!("it has no \"type\": {SERVICE_ACCOUNT:?}").into()),
+    };
+    built.map_err(|error| error_chain(&error).into())
 }
 
 fn application_default() -> Result<Credentials, SourceError> {

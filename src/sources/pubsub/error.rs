@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::auth::Origin;
 use super::status::AuthStage;
+use crate::config::Endpoint;
 
 /// Why the source can't start, or can't open its stream again.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +53,15 @@ pub enum SourceError {
 }
 
 impl SourceError {
+    /// The client for that endpoint can't be built.
+    pub(super) fn client(
+        endpoint: &Endpoint,
+        error: google_cloud_gax::client_builder::Error,
+    ) -> Self {
+        let endpoint = endpoint.url().unwrap_or("Google").to_owned();
+        Self::Client { endpoint, source: Box::new(error) }
+    }
+
     /// True if only a change of the settings, or of the files that they name, will help.
     pub fn is_configuration(&self) -> bool {
         match self {
@@ -71,7 +81,7 @@ impl SourceError {
 }
 
 /// An error with its causes, in one line, each part once.
-pub(super) fn error_chain(error: &dyn std::error::Error) -> String {
+pub fn error_chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -12,17 +12,21 @@ pub enum SourceEvent {
         /// What made it necessary.
         reason: OpenReason,
     },
-    /// The stream brought its first message: the first sign of life that a stream gives.
+    /// A stream works: it brought a message, or it is open and Pub/Sub answers.
     StreamUp,
-    /// The stream is gone.
-    StreamDown {
-        /// What ended it; `None` if hearthd did.
-        loss: Option<Loss>,
-    },
+    /// A stream that worked does so no more.
+    StreamDown,
     /// A message came.
     MessageReceived,
+    /// Pub/Sub answered, or didn't.
+    Reachable(bool),
+    /// No message came for so long that somebody should look, or one came again.
+    Silence(bool),
     /// The credentials gave a token.
-    TokenOk,
+    TokenOk {
+        /// When it expires, in seconds since the Unix epoch, if it says so.
+        expiry: Option<i64>,
+    },
     /// The credentials are no good.
     AuthFailed {
         /// Where they failed.
@@ -37,32 +41,59 @@ pub enum OpenReason {
     Start,
     /// The one before was lost.
     Lost(Loss),
+    /// The one before brought nothing for `pubsub.idle_reopen`.
+    Idle,
+    /// The credentials file changed.
+    NewKey,
 }
 
 impl OpenReason {
     /// Every reason, in the order of their metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 12] = [
         Self::Start,
+        Self::Idle,
+        Self::NewKey,
         Self::Lost(Loss::Closed),
         Self::Lost(Loss::NotFound),
         Self::Lost(Loss::PermissionDenied),
         Self::Lost(Loss::Unauthenticated),
+        Self::Lost(Loss::InvalidArgument),
         Self::Lost(Loss::Credentials),
         Self::Lost(Loss::Failed),
+        Self::Lost(Loss::Stalled),
+        Self::Lost(Loss::Unreachable),
     ];
 
     /// The name used in metric labels.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
+            Self::Idle => "idle",
+            Self::NewKey => "new_key",
             Self::Lost(Loss::Closed) => "closed",
             Self::Lost(Loss::NotFound) => "not_found",
             Self::Lost(Loss::PermissionDenied) => "permission_denied",
             Self::Lost(Loss::Unauthenticated) => "unauthenticated",
             Self::Lost(Loss::Credentials) => "credentials",
+            Self::Lost(Loss::InvalidArgument) => "invalid_argument",
             Self::Lost(Loss::Failed) => "failed",
+            Self::Lost(Loss::Stalled) => "stalled",
+            Self::Lost(Loss::Unreachable) => "unreachable",
         }
     }
+}
+
+/// Why a stream must end although the client library holds on to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Interrupt {
+    /// It brought nothing for `pubsub.idle_reopen`.
+    Idle,
+    /// The credentials file changed.
+    NewKey,
+    /// The library tries to open it again and again.
+    Stalled,
+    /// Pub/Sub doesn't answer.
+    Unreachable,
 }
 
 /// What ended a stream.
@@ -78,8 +109,14 @@ pub enum Loss {
     Unauthenticated,
     /// The credentials give no token any more.
     Credentials,
+    /// The server doesn't understand the request.
+    InvalidArgument,
     /// Any other error that the client library doesn't retry.
     Failed,
+    /// The client library tried to open the stream several times.
+    Stalled,
+    /// Pub/Sub doesn't answer.
+    Unreachable,
 }
 
 impl Loss {
@@ -91,6 +128,7 @@ impl Loss {
             Some(Code::NotFound) => Self::NotFound,
             Some(Code::PermissionDenied) => Self::PermissionDenied,
             Some(Code::Unauthenticated) => Self::Unauthenticated,
+            Some(Code::InvalidArgument) => Self::InvalidArgument,
             Some(_) | None => Self::Failed,
         }
     }
@@ -116,7 +154,30 @@ impl Loss {
                 "the credentials give no token; check the key in pubsub.credentials_file or the \
                  Application Default Credentials"
             }
+            Self::InvalidArgument => {
+                "Pub/Sub doesn't take the request; check that pubsub.subscription names a \
+                 subscription, not a topic"
+            }
             Self::Failed => "the stream failed; if it goes on, see the error",
+            Self::Stalled => {
+                "the stream can't be opened: connections fail or are refused again and again; check \
+                 the network, and pubsub.endpoint if it is set"
+            }
+            Self::Unreachable => {
+                "Pub/Sub doesn't answer; check the network, and pubsub.endpoint if it is set"
+            }
+        }
+    }
+
+    /// True if a person must do something before it gets better.
+    pub(super) fn is_permanent(self) -> bool {
+        match self {
+            Self::NotFound
+            | Self::PermissionDenied
+            | Self::Unauthenticated
+            | Self::InvalidArgument
+            | Self::Credentials => true,
+            Self::Closed | Self::Failed | Self::Stalled | Self::Unreachable => false,
         }
     }
 
@@ -125,7 +186,13 @@ impl Loss {
         match self {
             Self::Unauthenticated => Some(AuthStage::Request),
             Self::Credentials => Some(AuthStage::Token),
-            Self::Closed | Self::NotFound | Self::PermissionDenied | Self::Failed => None,
+            Self::Closed
+            | Self::NotFound
+            | Self::PermissionDenied
+            | Self::InvalidArgument
+            | Self::Failed
+            | Self::Stalled
+            | Self::Unreachable => None,
         }
     }
 }
@@ -167,6 +234,7 @@ mod tests {
             (Code::NotFound, Loss::NotFound),
             (Code::PermissionDenied, Loss::PermissionDenied),
             (Code::Unauthenticated, Loss::Unauthenticated),
+            (Code::InvalidArgument, Loss::InvalidArgument),
             (Code::Cancelled, Loss::Failed),
         ] {
             assert_eq!(Loss::of(&status(code)), loss);

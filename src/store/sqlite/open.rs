@@ -1,12 +1,13 @@
 //! Finding, making, locking and checking the file.
 
+use std::cmp::Ordering;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 
 use crate::store::{Operation, StoreError};
 
@@ -14,7 +15,7 @@ use crate::store::{Operation, StoreError};
 const APPLICATION_ID: i64 = 0x6865_6172;
 
 /// The schema that this hearthd writes.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// How long to wait for a lock that another connection holds. Readers never block the writer in
 /// WAL mode, so only a checkpoint or a foreign tool can, and briefly.
@@ -50,11 +51,11 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
         Ok(found) if found.len() == 0 => Err(foreign("an empty file")),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let log = with_suffix(path, "-wal");
-            if log.exists() {
-                return Err(foreign("missing, but its log is there: restore it from a backup"));
+            let traces = ["-wal"].map(|suffix| with_suffix(path, suffix));
+            match traces.into_iter().find(|trace| trace.exists()) {
+                Some(trace) => Err(StoreError::Gone { path: path.to_owned(), trace }),
+                None => Ok(false),
             }
-            Ok(false)
         }
         Err(source) => Err(StoreError::Open { path: path.to_owned(), source }),
     }
@@ -75,7 +76,7 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
         connection.execute_batch(&schema)?;
         connection.close().map_err(|(_, error)| error)
     });
-    connection.map_err(|source| sqlite_error(path, source))?;
+    connection.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
     std::fs::rename(&draft, path).map_err(failed)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(failed)
@@ -83,7 +84,7 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
 
 /// Opens a file that is there, and checks that it is a store of a schema that this hearthd knows.
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
-    let failed = |source| sqlite_error(path, source);
+    let failed = |source| StoreError::from_sqlite(path, Operation::Open, source);
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
@@ -92,15 +93,16 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
     let application: i64 = number("application_id").map_err(failed)?;
     let version: i64 = number("user_version").map_err(failed)?;
-    if application != APPLICATION_ID || version < 1 {
+    let (path, known) = (path.to_owned(), SCHEMA_VERSION);
+    if application != APPLICATION_ID {
         let why = format!("an SQLite file of another program, application id {application}");
-        return Err(StoreError::Foreign { path: path.to_owned(), why });
+        return Err(StoreError::Foreign { path, why });
     }
-    if version > SCHEMA_VERSION {
-        let known = SCHEMA_VERSION;
-        return Err(StoreError::Newer { path: path.to_owned(), found: version, known });
+    match version.cmp(&known) {
+        Ordering::Less => Err(StoreError::Older { path, found: version, known }),
+        Ordering::Greater => Err(StoreError::Newer { path, found: version, known }),
+        Ordering::Equal => Ok(connection),
     }
-    Ok(connection)
 }
 
 /// The store's path with something behind its file name.
@@ -111,16 +113,6 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 /// For the owner alone: a store holds user ids and clip addresses. SQLite gives its log the same.
-fn private(options: &mut OpenOptions) -> &mut OpenOptions {
+pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.write(true).mode(0o600)
-}
-
-fn sqlite_error(path: &Path, source: rusqlite::Error) -> StoreError {
-    let path = path.to_owned();
-    match source.sqlite_error_code() {
-        Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-            StoreError::Foreign { path, why: "not an SQLite file, or damaged".to_owned() }
-        }
-        _ => StoreError::Sqlite { path, op: Operation::Open, source },
-    }
 }

@@ -3,17 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::DateTime;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 use serde::de::DeserializeOwned;
 
 use super::write::integer;
+use crate::engine::change::Quarantined;
 use crate::engine::threads::Notification;
 use crate::engine::traits::TraitRow;
 use crate::engine::{Loaded, Lookup, Restored, Session};
-use crate::event::{ClockTime, NotificationId, ResourceName, SessionKey};
+use crate::event::{
+    ClockTime, DedupeKey, NotificationId, Platform, PublishTime, RawMessage, Reason, ReceivedAt,
+    Reject, ResourceName, SessionKey, Timestamp,
+};
 use crate::record::RecordKind;
-use crate::store::{JournalRow, QuarantineRow};
+use crate::store::{DeadLetterRow, JournalRow, QuarantineRow};
 
 /// What the engine needs to go on.
 pub(super) fn restored(connection: &Connection) -> Result<Restored> {
@@ -90,11 +95,9 @@ pub(super) fn journal(
     let sql = "SELECT sequence, kind, subject, line FROM journal WHERE sequence > ?1 \
                ORDER BY sequence LIMIT ?2";
     rows(connection, sql, params![integer(after), integer(limit as u64)], |row| {
-        let kind: String = row.get(1)?;
-        let unknown = || rusqlite::Error::InvalidColumnType(1, kind.clone(), Type::Text);
         Ok(JournalRow {
             sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-            kind: RecordKind::parse(&kind).ok_or_else(unknown)?,
+            kind: parsed(row, 1, RecordKind::parse)?,
             subject: row.get(2)?,
             line: row.get(3)?,
         })
@@ -115,6 +118,47 @@ pub(super) fn quarantine(connection: &Connection, limit: usize) -> Result<Vec<Qu
             message_id: row.get(5)?,
             place: row.get(6)?,
             raw: row.get(7)?,
+        })
+    })
+}
+
+/// A message in quarantine, as it was put there.
+pub(super) fn quarantined(connection: &Connection, id: i64) -> Result<Option<Quarantined>> {
+    let sql = "SELECT key, at, reason, detail, platform, message_id, publish_time, received_at, \
+               raw, place FROM quarantine WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let message = statement.query_row([id], |row| {
+        let body: Vec<u8> = row.get(8)?;
+        Ok(Quarantined {
+            key: DedupeKey(row.get(0)?),
+            at: ClockTime(row.get(1)?),
+            reject: Reject { reason: parsed(row, 2, Reason::parse)?, detail: row.get(3)? },
+            raw: RawMessage {
+                platform: parsed(row, 4, Platform::parse)?,
+                message_id: row.get(5)?,
+                publish_time: PublishTime(parsed(row, 6, Timestamp::parse)?),
+                received_at: ReceivedAt(parsed(row, 7, Timestamp::parse)?),
+                body: body.into(),
+                place: row.get(9)?,
+            },
+        })
+    });
+    message.optional()
+}
+
+/// The newest ranges of records that sinks lost, oldest first.
+pub(super) fn dead_letters(connection: &Connection, limit: usize) -> Result<Vec<DeadLetterRow>> {
+    let sql = "SELECT * FROM (SELECT id, at, sink, first_sequence, last_sequence, reason \
+               FROM dead_letters ORDER BY id DESC LIMIT ?1) ORDER BY id";
+    rows(connection, sql, [integer(limit as u64)], |row| {
+        let at = DateTime::from_timestamp_nanos(row.get(1)?);
+        Ok(DeadLetterRow {
+            id: row.get(0)?,
+            at: Timestamp::from_utc(at).to_string(),
+            sink: row.get(2)?,
+            first_sequence: row.get::<_, i64>(3)?.unsigned_abs(),
+            last_sequence: row.get::<_, i64>(4)?.unsigned_abs(),
+            reason: row.get(5)?,
         })
     })
 }
@@ -149,6 +193,13 @@ fn trait_row(row: &Row<'_>) -> Result<TraitRow> {
 
 fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {
     Ok((ResourceName::from(row.get::<_, String>(0)?), json(row, 1)?))
+}
+
+/// A text that stands for one of a set of values.
+fn parsed<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) -> Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    let unknown = || rusqlite::Error::InvalidColumnType(column, text.to_owned(), Type::Text);
+    parse(text).ok_or_else(unknown)
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {

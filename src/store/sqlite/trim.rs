@@ -5,13 +5,14 @@ use rusqlite::{Connection, Result, params};
 use super::read::meta;
 use super::write::{integer, set_meta};
 use crate::event::ClockTime;
-use crate::store::{Lost, QUARANTINE_MAX_BYTES, Retention, TRIM_ROWS, Trimmed};
+use crate::store::{Lost, QUARANTINE_MAX_BYTES, Retention, Trimmed};
 
-/// Trims every table once.
+/// Trims every table once, of at most `rows` rows each (and of what hangs on those).
 pub(super) fn all(
     connection: &Connection,
     now: ClockTime,
     retention: &Retention,
+    rows: usize,
 ) -> Result<Trimmed> {
     let horizon = now.before(retention.horizon).0;
     let statements = [
@@ -25,14 +26,14 @@ pub(super) fn all(
         "DELETE FROM released WHERE ordering_key IN \
          (SELECT ordering_key FROM released WHERE at <= ?1 LIMIT ?2)",
     ];
-    let limit = integer(TRIM_ROWS as u64);
+    let limit = integer(rows as u64);
     let mut trimmed = Trimmed::default();
     for sql in statements {
         let removed = connection.prepare_cached(sql)?.execute(params![horizon, limit])?;
-        trimmed.more |= removed >= TRIM_ROWS;
+        trimmed.more |= removed >= rows;
     }
-    journal(connection, now, retention, &mut trimmed)?;
-    quarantine(connection)?;
+    journal(connection, now, retention, rows, &mut trimmed)?;
+    quarantine(connection, rows, &mut trimmed)?;
     Ok(trimmed)
 }
 
@@ -40,29 +41,23 @@ fn journal(
     connection: &Connection,
     now: ClockTime,
     retention: &Retention,
+    rows: usize,
     trimmed: &mut Trimmed,
 ) -> Result<()> {
-    let oldest = now.before(retention.journal_age).0;
+    let expired = now.before(retention.journal_age).0;
     let allowed = integer(retention.journal_bytes);
-    let mut bytes = meta(connection, "journal_bytes")?;
-    let mut last = None;
-    let mut statement = connection.prepare_cached(
-        "SELECT sequence, at, octet_length(line) FROM journal ORDER BY sequence LIMIT ?1",
-    )?;
-    let mut rows = statement.query([integer(TRIM_ROWS as u64)])?;
-    let mut count = 0;
-    while let Some(row) = rows.next()? {
-        let (sequence, at, size): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        if at > oldest && bytes <= allowed {
-            break;
-        }
-        (last, bytes, count) = (Some(sequence), bytes - size, count + 1);
-    }
-    let Some(last) = last else { return Ok(()) };
-    trimmed.more |= count >= TRIM_ROWS;
-    trimmed.lost = overtake_sinks(connection, last, now)?;
-    connection.prepare_cached("DELETE FROM journal WHERE sequence <= ?1")?.execute([last])?;
-    set_meta(connection, "journal_bytes", bytes)
+    let bytes = meta(connection, "journal_bytes")?;
+    let sql = "SELECT sequence, at, octet_length(line) FROM journal ORDER BY sequence LIMIT ?1";
+    let must_go = |at, bytes| at <= expired || bytes > allowed;
+    let Some(oldest) = oldest(connection, sql, rows, bytes, must_go)? else {
+        return Ok(());
+    };
+    trimmed.more |= oldest.more;
+    trimmed.lost = overtake_sinks(connection, oldest.last, now)?;
+    connection
+        .prepare_cached("DELETE FROM journal WHERE sequence <= ?1")?
+        .execute([oldest.last])?;
+    set_meta(connection, "journal_bytes", oldest.bytes)
 }
 
 /// Records that a sink had not settled go to its dead letters, as one range.
@@ -73,23 +68,74 @@ fn overtake_sinks(connection: &Connection, last: i64, now: ClockTime) -> Result<
         behind.query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
     let mut lost = Vec::new();
     for (sink, cursor) in sinks {
-        let mut letter = connection.prepare_cached(
-            "INSERT INTO dead_letters (at, sink, first_sequence, last_sequence, reason) \
-             VALUES (?1, ?2, ?3, ?4, 'journal_full')",
-        )?;
-        letter.execute(params![now.0, sink, cursor + 1, last])?;
+        dead_letter(connection, &sink, (cursor + 1, last), now)?;
         super::write::cursor(connection, &sink, last.unsigned_abs())?;
         lost.push(Lost { sink, first: (cursor + 1).unsigned_abs(), last: last.unsigned_abs() });
     }
     Ok(lost)
 }
 
-fn quarantine(connection: &Connection) -> Result<()> {
-    // The newest rows that fit stay; a window over a table of few rows is cheap enough.
-    let mut statement = connection.prepare_cached(
-        "DELETE FROM quarantine WHERE id <= (SELECT coalesce(max(id), 0) FROM (SELECT id, \
-         sum(octet_length(raw)) OVER (ORDER BY id DESC) AS bytes FROM quarantine) \
-         WHERE bytes > ?1)",
+/// Notes a range that a sink lost: as part of the one that ends where it begins, if there is one.
+fn dead_letter(
+    connection: &Connection,
+    sink: &str,
+    (first, last): (i64, i64),
+    now: ClockTime,
+) -> Result<()> {
+    let mut longer = connection.prepare_cached(
+        "UPDATE dead_letters SET last_sequence = ?3, at = ?4 \
+         WHERE sink = ?1 AND last_sequence = ?2 - 1 AND reason = 'journal_full'",
     )?;
-    statement.execute([integer(QUARANTINE_MAX_BYTES)]).map(drop)
+    if longer.execute(params![sink, first, last, now.0])? > 0 {
+        return Ok(());
+    }
+    let mut letter = connection.prepare_cached(
+        "INSERT INTO dead_letters (at, sink, first_sequence, last_sequence, reason) \
+         VALUES (?4, ?1, ?2, ?3, 'journal_full')",
+    )?;
+    letter.execute(params![sink, first, last, now.0]).map(drop)
+}
+
+fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Result<()> {
+    let allowed = integer(QUARANTINE_MAX_BYTES);
+    let bytes = meta(connection, "quarantine_bytes")?;
+    let sql = "SELECT id, at, bytes FROM quarantine ORDER BY id LIMIT ?1";
+    let Some(oldest) = oldest(connection, sql, rows, bytes, |_, bytes| bytes > allowed)? else {
+        return Ok(());
+    };
+    trimmed.more |= oldest.more;
+    connection.prepare_cached("DELETE FROM quarantine WHERE id <= ?1")?.execute([oldest.last])?;
+    set_meta(connection, "quarantine_bytes", oldest.bytes)
+}
+
+/// The oldest rows of a table, which must go.
+struct Oldest {
+    /// The last one of them.
+    last: i64,
+    /// Bytes that the table has without them.
+    bytes: i64,
+    /// There may be more.
+    more: bool,
+}
+
+/// Finds the rows that must go of a table of `bytes`, at most `rows`: `sql` gives the number, time
+/// and bytes of each.
+fn oldest(
+    connection: &Connection,
+    sql: &str,
+    rows: usize,
+    mut bytes: i64,
+    must_go: impl Fn(i64, i64) -> bool,
+) -> Result<Option<Oldest>> {
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut found = statement.query([integer(rows as u64)])?;
+    let (mut last, mut count) = (None, 0);
+    while let Some(row) = found.next()? {
+        let (number, at, size): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if !must_go(at, bytes) {
+            break;
+        }
+        (last, bytes, count) = (Some(number), bytes - size, count + 1);
+    }
+    Ok(last.map(|last| Oldest { last, bytes, more: count >= rows }))
 }

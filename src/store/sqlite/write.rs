@@ -1,13 +1,13 @@
 //! What a commit writes. Every function runs inside the transaction of its caller.
 
-use rusqlite::{Connection, Result, params};
+use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde::Serialize;
 
-use crate::engine::change::{Changes, Quarantined};
+use crate::engine::change::Changes;
 use crate::engine::traits::TraitRow;
 use crate::event::ClockTime;
 use crate::record::Record;
-use crate::store::JournalRow;
+use crate::store::{JournalRow, quarantine_bytes};
 
 /// Writes all changes; returns the new rows of the journal.
 pub(super) fn changes(connection: &Connection, mut changes: Changes) -> Result<Vec<JournalRow>> {
@@ -17,9 +17,7 @@ pub(super) fn changes(connection: &Connection, mut changes: Changes) -> Result<V
     notifications(connection, changes)?;
     event_log(connection, changes)?;
     graph(connection, changes)?;
-    for message in &changes.quarantined {
-        quarantine(connection, message, changes.at)?;
-    }
+    quarantine(connection, changes)?;
     set_meta(connection, "clock", changes.at.0)?;
     journal(connection, records, changes.at)
 }
@@ -94,24 +92,49 @@ fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
     Ok(())
 }
 
-fn quarantine(connection: &Connection, message: &Quarantined, at: ClockTime) -> Result<()> {
-    let raw = &message.raw;
+fn quarantine(connection: &Connection, changes: &Changes) -> Result<()> {
+    drop_quarantined(connection, changes.retried.as_slice())?;
+    if changes.quarantined.is_empty() {
+        return Ok(());
+    }
+    let mut total = super::read::meta(connection, "quarantine_bytes")?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO quarantine (at, received_at, publish_time, platform, reason, detail, \
-         message_id, place, raw) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         message_id, place, raw, key, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
     )?;
-    statement.execute(params![
-        at.0,
-        raw.received_at.0.as_str(),
-        raw.publish_time.0.as_str(),
-        raw.platform.as_str(),
-        message.reject.reason.as_str(),
-        message.reject.detail,
-        raw.message_id,
-        raw.place,
-        &raw.body[..],
-    ])?;
-    Ok(())
+    for message in &changes.quarantined {
+        let (raw, bytes) = (&message.raw, integer(quarantine_bytes(message)));
+        total += bytes;
+        statement.execute(params![
+            message.at.0,
+            raw.received_at.0.as_str(),
+            raw.publish_time.0.as_str(),
+            raw.platform.as_str(),
+            message.reject.reason.as_str(),
+            message.reject.detail,
+            raw.message_id,
+            raw.place,
+            &raw.body[..],
+            message.key.0,
+            bytes,
+        ])?;
+    }
+    set_meta(connection, "quarantine_bytes", total)
+}
+
+/// Removes rows of quarantine; returns how many there were.
+pub(super) fn drop_quarantined(connection: &Connection, ids: &[i64]) -> Result<usize> {
+    let mut statement =
+        connection.prepare_cached("DELETE FROM quarantine WHERE id = ?1 RETURNING bytes")?;
+    let mut dropped = Vec::new();
+    for id in ids {
+        dropped.extend(statement.query_row([id], |row| row.get::<_, i64>(0)).optional()?);
+    }
+    if !dropped.is_empty() {
+        let total = super::read::meta(connection, "quarantine_bytes")?;
+        set_meta(connection, "quarantine_bytes", total - dropped.iter().sum::<i64>())?;
+    }
+    Ok(dropped.len())
 }
 
 fn journal(

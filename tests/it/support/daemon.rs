@@ -14,7 +14,7 @@ use super::emulator::{free_port, wait_until};
 use super::http;
 
 /// Longest time from SIGTERM to the exit (issue: 10 s).
-const EXIT_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest time from the start to the first scrape: a debug build on a busy machine.
 const START_LIMIT: Duration = Duration::from_secs(30);
@@ -123,6 +123,20 @@ impl Service {
         open.iter().all(|name| self.metric(&format!("hearthd_{name}")) == 0)
     }
 
+    /// The value of one series, labels and all; 0 if there is none.
+    pub(crate) fn series(&self, series: &str) -> u64 {
+        let scrape = self.get("/metrics").unwrap_or_default();
+        let mut lines = scrape.lines().filter_map(|line| line.rsplit_once(' '));
+        lines.find(|(name, _)| *name == series).map_or(0, |(_, value)| value.parse().unwrap())
+    }
+
+    /// The memory that it holds now, in MiB.
+    pub(crate) fn memory_mib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+    }
+
     /// Waits for a condition on the metrics.
     pub(crate) fn wait_for(&self, limit: Duration, condition: impl Fn(&Self) -> bool) {
         let met = wait_until(limit, || condition(self));
@@ -135,10 +149,15 @@ impl Service {
 
     /// Asks it to stop, as systemd and Kubernetes do, and waits for its end.
     pub(crate) fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.signal("TERM");
         let status = self.wait_for_exit(EXIT_LIMIT);
         assert!(status.success(), "{status}:\n{}", self.log());
+    }
+
+    /// Sends it the signal of that name.
+    pub(crate) fn signal(&self, name: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 
     /// Ends it as `kill -9` does.

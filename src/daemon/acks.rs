@@ -1,0 +1,77 @@
+//! Remembers which messages were acked, to notice acks that get lost.
+//!
+//! The client library sends acks and tells of no failure. A message that comes again although it
+//! was acked is the only sign. One now and then is Pub/Sub's right; many mean that acks don't
+//! arrive.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use lru::LruCache;
+
+use crate::event::ClockTime;
+
+/// Acked messages remembered: more than come within the time that an ack deadline runs, in a flood
+/// too; some 100 bytes each.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(20_000).expect("it is not zero");
+
+/// Time over which lost acks are summed up before they are judged, and between two warnings.
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// Lost acks within a window that are worth a warning.
+const WORTH_A_WARNING: u64 = 10;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Acks {
+    acked: LruCache<String, ()>,
+    lost: u64,
+    window_ends: ClockTime,
+}
+
+impl Acks {
+    pub(super) fn new(now: ClockTime) -> Self {
+        Self { acked: LruCache::new(REMEMBERED), lost: 0, window_ends: now.after(WINDOW) }
+    }
+
+    /// A message came. True if it was acked before.
+    pub(super) fn is_lost(&mut self, message_id: &str) -> bool {
+        let is_lost = self.acked.contains(message_id);
+        self.lost += u64::from(is_lost);
+        is_lost
+    }
+
+    /// A message was acked.
+    pub(super) fn remember(&mut self, message_id: String) {
+        self.acked.put(message_id, ());
+    }
+
+    /// How many acks were lost, once per window and only if that is worth a warning.
+    pub(super) fn warning(&mut self, now: ClockTime) -> Option<u64> {
+        if now < self.window_ends {
+            return None;
+        }
+        self.window_ends = now.after(WINDOW);
+        let lost = std::mem::take(&mut self.lost);
+        (lost >= WORTH_A_WARNING).then_some(lost)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_lost_acks_are_worth_one_warning_per_window() {
+        let mut acks = Acks::new(ClockTime::default());
+        let later = |seconds| ClockTime::default().after(Duration::from_secs(seconds));
+        assert!(!acks.is_lost("1"));
+        acks.remember("1".to_owned());
+        assert!(acks.is_lost("1"));
+        assert_eq!(acks.warning(later(11)), None, "one is no reason");
+        (0..WORTH_A_WARNING).for_each(|_| assert!(acks.is_lost("1")));
+        assert_eq!(acks.warning(later(12)), None, "too early");
+        assert_eq!(acks.warning(later(22)), Some(WORTH_A_WARNING));
+        assert_eq!(acks.warning(later(33)), None, "said once");
+    }
+}

@@ -1,0 +1,123 @@
+//! What all streams of the source share: the settings, the clock, and what is known of the
+//! credentials and of messages.
+//!
+//! Tells the metrics; decides and waits for nothing.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use google_cloud_auth::credentials::CacheableResource;
+use google_cloud_auth::errors::CredentialsError;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use serde_json::Value;
+
+use super::status::{AuthStage, SourceEvent};
+use crate::clock::Clock;
+use crate::config;
+use crate::event::ClockTime;
+
+/// See the module's documentation.
+pub(super) struct Context {
+    pub(super) settings: config::Pubsub,
+    pub(super) clock: Clock,
+    events: Box<dyn Fn(SourceEvent) + Send + Sync>,
+    /// Google refused a token, and has accepted none since.
+    rejected: AtomicBool,
+    last_message: AtomicI64,
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").finish_non_exhaustive()
+    }
+}
+
+impl Context {
+    pub(super) fn new(
+        settings: config::Pubsub,
+        clock: Clock,
+        events: impl Fn(SourceEvent) + Send + Sync + 'static,
+    ) -> Self {
+        // Silence is counted from the start.
+        let last_message = AtomicI64::new(clock.now().0);
+        let rejected = AtomicBool::new(false);
+        Self { settings, clock, events: Box::new(events), rejected, last_message }
+    }
+
+    pub(super) fn emit(&self, event: SourceEvent) {
+        (self.events)(event);
+    }
+
+    pub(super) fn message_received(&self) {
+        self.last_message.store(self.clock.now().0, Relaxed);
+        self.emit(SourceEvent::MessageReceived);
+    }
+
+    /// When the last message came; if none did, when the source was made.
+    pub(super) fn last_message(&self) -> ClockTime {
+        ClockTime(self.last_message.load(Relaxed))
+    }
+
+    /// Credentials were asked for a token.
+    pub(super) fn observe_token(
+        &self,
+        headers: &Result<CacheableResource<HeaderMap>, CredentialsError>,
+    ) {
+        match headers {
+            // That there is a token says nothing where the last one was refused.
+            Ok(_) if self.rejected.load(Relaxed) => {}
+            Ok(CacheableResource::New { data, .. }) => {
+                self.emit(SourceEvent::TokenOk { expiry: expiry_of(data) });
+            }
+            Ok(CacheableResource::NotModified) => {}
+            Err(_) => self.emit(SourceEvent::AuthFailed { stage: AuthStage::Token }),
+        }
+    }
+
+    /// The credentials failed.
+    pub(super) fn auth_failed(&self, stage: AuthStage) {
+        if stage == AuthStage::Request {
+            self.rejected.store(true, Relaxed);
+        }
+        self.emit(SourceEvent::AuthFailed { stage });
+    }
+
+    /// Google took a token.
+    pub(super) fn token_accepted(&self) {
+        if self.rejected.swap(false, Relaxed) {
+            tracing::info!("Google accepts the credentials again");
+            self.emit(SourceEvent::TokenOk { expiry: None });
+        }
+    }
+}
+
+/// When the token in these headers expires, in seconds since the Unix epoch; `None` if it doesn't
+/// say, as those of metadata and token servers don't.
+fn expiry_of(headers: &HeaderMap) -> Option<i64> {
+    let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice::<Value>(&claims).ok()?.get("exp")?.as_i64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signed_token_says_when_it_expires() {
+        let headers = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(AUTHORIZATION, value.parse().unwrap());
+            headers
+        };
+        let claims = URL_SAFE_NO_PAD.encode(r#"{"aud":null,"exp":1700003610}"#);
+        assert_eq!(expiry_of(&headers(&format!("Bearer e30.{claims}.c2ln"))), Some(1_700_003_610));
+        for opaque in ["Bearer ya29.abc", "Bearer abc", "Basic e30.e30.e30", "Bearer e30.e30.x"] {
+            assert_eq!(expiry_of(&headers(opaque)), None, "{opaque}");
+        }
+        assert_eq!(expiry_of(&HeaderMap::new()), None);
+    }
+}

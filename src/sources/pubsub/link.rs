@@ -1,0 +1,66 @@
+//! What a stream's task and the watchdog know of one stream: does it work, and how long has it been
+//! waiting.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::context::Context;
+use super::status::{Interrupt, SourceEvent};
+use crate::event::ClockTime;
+
+/// The value of `waiting_since` while the stream's task has something else to do.
+const NOT_WAITING: i64 = i64::MAX;
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub(super) struct Link {
+    context: Arc<Context>,
+    waiting_since: AtomicI64,
+    is_up: AtomicBool,
+    interrupt: mpsc::Sender<Interrupt>,
+}
+
+impl Link {
+    /// A link, and what its stream's task listens to. One interrupt at a time is enough: each makes
+    /// the stream open anew.
+    pub(super) fn new(context: Arc<Context>) -> (Self, mpsc::Receiver<Interrupt>) {
+        let (interrupt, interrupts) = mpsc::channel(1);
+        let (waiting_since, is_up) = (AtomicI64::new(NOT_WAITING), AtomicBool::new(false));
+        (Self { context, waiting_since, is_up, interrupt }, interrupts)
+    }
+
+    /// The stream's task waits for the server from now on, or for something else.
+    pub(super) fn set_waiting(&self, is_waiting: bool) {
+        let since = if is_waiting { self.context.clock.now().0 } else { NOT_WAITING };
+        self.waiting_since.store(since, Relaxed);
+    }
+
+    /// How long the server has been silent, as of `now`; zero while it isn't waited for.
+    pub(super) fn waiting(&self, now: ClockTime) -> Duration {
+        now.since(ClockTime(self.waiting_since.load(Relaxed)))
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.is_up.load(Relaxed)
+    }
+
+    pub(super) fn set_up(&self, is_up: bool) {
+        if self.is_up.swap(is_up, Relaxed) != is_up {
+            self.context.emit(if is_up { SourceEvent::StreamUp } else { SourceEvent::StreamDown });
+        }
+    }
+
+    /// Ends the stream, so that it is opened anew.
+    pub(super) fn interrupt(&self, why: Interrupt) {
+        // An error means that one is under way already, or that the task has ended.
+        self.interrupt.try_send(why).ok();
+    }
+
+    /// For those who may interrupt without looking at the link.
+    pub(super) fn interrupter(&self) -> mpsc::Sender<Interrupt> {
+        self.interrupt.clone()
+    }
+}

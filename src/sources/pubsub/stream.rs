@@ -1,0 +1,377 @@
+//! One stream: opens it, hands over its messages, and opens it again when it ends, with back-off.
+//!
+//! It never decodes a payload and never acks by itself.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use google_cloud_pubsub::client::Subscriber;
+use google_cloud_pubsub::model::Message;
+use google_cloud_pubsub::subscriber::handler::Handler;
+use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::Ack;
+use super::attempts::{Attempts, Observed};
+use super::auth;
+use super::backoff::Backoff;
+use super::context::Context;
+use super::error::{SourceError, error_chain};
+use super::limit::Limit;
+use super::link::Link;
+use super::status::{Interrupt, Loss, OpenReason, SourceEvent};
+use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
+use crate::sources::{Delivery, Incoming};
+
+/// Longest wait for the last acks at the end. They leave every 100 ms, so this is long for a
+/// healthy server and short for the supervisor that waits; acks that don't make it cost a
+/// redelivery.
+const FLUSH_LIMIT: Duration = Duration::from_secs(5);
+/// Longest wait for the acks of a stream that ended while hearthd goes on. A store that fails may
+/// hold its messages for so long; the library gives up their leases after as long.
+const LINGER_LIMIT: Duration = Duration::from_secs(60);
+/// Streams that ended and whose acks are still waited for. So many mean that a server answers no
+/// ack for minutes: the acks of one more aren't worth waiting for.
+const FLUSHING_MAX: usize = 16;
+
+/// One stream of the source.
+pub(super) struct Stream {
+    pub(super) context: Arc<Context>,
+    pub(super) link: Arc<Link>,
+    pub(super) interrupts: mpsc::Receiver<Interrupt>,
+    pub(super) outlet: Outlet,
+    pub(super) limit: Limit,
+}
+
+/// A client and what it attempts.
+struct Client {
+    subscriber: Subscriber,
+    attempts: Arc<Attempts>,
+}
+
+/// How a stream ended.
+enum End {
+    /// hearthd is to stop.
+    Stopped,
+    /// hearthd ended it to open it anew.
+    Renewed(OpenReason),
+    /// It failed.
+    Lost(Loss, Option<google_cloud_pubsub::Error>),
+}
+
+impl From<Interrupt> for End {
+    fn from(interrupt: Interrupt) -> Self {
+        match interrupt {
+            Interrupt::Idle => Self::Renewed(OpenReason::Idle),
+            Interrupt::NewKey => Self::Renewed(OpenReason::NewKey),
+            Interrupt::Stalled => Self::Lost(Loss::Stalled, None),
+            Interrupt::Unreachable => Self::Lost(Loss::Unreachable, None),
+        }
+    }
+}
+
+impl Stream {
+    /// Pulls until the outlet closes; returns when its acks have left, or after `FLUSH_LIMIT`.
+    ///
+    /// Each stream gets a client of its own, built anew each time: a new key is taken up, and the
+    /// old client's credentials or connection may be dead for good.
+    pub(super) async fn run(mut self) {
+        let mut flushing = Flushing::default();
+        let mut backoff = Backoff::new(&self.context.settings);
+        let mut reason = OpenReason::Start;
+        while let Some(client) = self.connect(&mut backoff).await {
+            // What was to end the last stream must not end this one.
+            while self.interrupts.try_recv().is_ok() {}
+            self.context.emit(SourceEvent::StreamOpened { reason });
+            let opened_at = self.context.clock.now();
+            let (end, token) = self.pull(&client).await;
+            flushing.add(token);
+            if self.link.is_up() || self.context.clock.now().since(opened_at) >= backoff.longest() {
+                backoff.reset();
+            }
+            self.link.set_up(false);
+            match end {
+                End::Stopped => break,
+                End::Renewed(why) => reason = why,
+                End::Lost(loss, error) => {
+                    reason = OpenReason::Lost(loss);
+                    if let Some(stage) = loss.auth_stage() {
+                        self.context.auth_failed(stage);
+                    }
+                    self.report(loss, error.as_ref(), backoff.next_limit());
+                    if !self.wait(&mut backoff).await {
+                        break;
+                    }
+                }
+            }
+        }
+        drop(self.outlet);
+        flushing.finish().await;
+    }
+
+    /// Builds a client, again and again until that succeeds. `None` if the outlet closes.
+    async fn connect(&mut self, backoff: &mut Backoff) -> Option<Client> {
+        while !self.outlet.is_closed() {
+            let error = match self.build_client().await {
+                Ok(client) => return Some(client),
+                Err(error) => error,
+            };
+            if let Some(stage) = error.auth_stage() {
+                self.context.auth_failed(stage);
+            }
+            tracing::error!(
+                subscription = %self.context.settings.subscription,
+                error = error_chain(&error),
+                retry_within_s = backoff.next_limit().as_secs_f64(),
+                "can't connect to Pub/Sub",
+            );
+            if !self.wait(backoff).await {
+                break;
+            }
+        }
+        None
+    }
+
+    async fn build_client(&self) -> Result<Client, SourceError> {
+        let (context, interrupter) = (Arc::clone(&self.context), self.link.interrupter());
+        let attempts = Arc::new(Attempts::new(context.clock.clone(), interrupter));
+        let credentials = auth::credentials(&context.settings).await?;
+        let observed = Observed { credentials, attempts: Arc::clone(&attempts), context };
+        let endpoint = &self.context.settings.endpoint;
+        let builder = Subscriber::builder().with_credentials(observed);
+        let builder = match endpoint.url() {
+            None => builder,
+            Some(url) => builder.with_endpoint(url),
+        };
+        let built = builder.build().await;
+        let subscriber = built.map_err(|error| SourceError::client(endpoint, error))?;
+        Ok(Client { subscriber, attempts })
+    }
+
+    /// Waits before the next attempt; a new key ends the wait. False if the outlet closes.
+    async fn wait(&mut self, backoff: &mut Backoff) -> bool {
+        let sleep = tokio::time::sleep(backoff.next_delay());
+        tokio::pin!(sleep);
+        loop {
+            tokio::select! {
+                () = self.outlet.closed() => return false,
+                () = &mut sleep => return true,
+                interrupt = self.interrupts.recv() => match interrupt {
+                    Some(Interrupt::NewKey) => {
+                        backoff.reset();
+                        return true;
+                    }
+                    // These mean the stream that has ended.
+                    Some(Interrupt::Idle | Interrupt::Stalled | Interrupt::Unreachable) => {}
+                    None => return false,
+                },
+            }
+        }
+    }
+
+    /// Pulls from one stream until it ends, is told to, or is given up.
+    ///
+    /// `next` must not be dropped half-way for nothing: while the stream opens, that leaves
+    /// messages leased to a stream that nobody reads. So a stop doesn't race with it but shuts the
+    /// stream down, which makes `next` return; the branch that does so never completes. An
+    /// interrupt is worth the leases.
+    async fn pull(&mut self, client: &Client) -> (End, ShutdownToken) {
+        let settings = &self.context.settings;
+        let mut stream = open(settings, &client.subscriber);
+        let token = stream.shutdown_token();
+        let shut_down = async {
+            self.outlet.closed().await;
+            token.shutdown().await;
+            std::future::pending::<Infallible>().await
+        };
+        let pump = Pump {
+            context: &self.context,
+            link: &self.link,
+            outlet: &self.outlet,
+            limit: &self.limit,
+            attempts: &client.attempts,
+        };
+        let end = tokio::select! {
+            end = pump.run(&mut stream) => end,
+            Some(interrupt) = self.interrupts.recv() => End::from(interrupt),
+            never = shut_down => match never {},
+        };
+        self.link.set_waiting(false);
+        (end, token)
+    }
+
+    fn report(
+        &self,
+        loss: Loss,
+        error: Option<&google_cloud_pubsub::Error>,
+        retry_within: Duration,
+    ) {
+        let subscription = self.context.settings.subscription.as_str();
+        // A status says it all; its causes say it again.
+        let error = error.map(|error| match error.status() {
+            Some(_) => error.to_string(),
+            None => error_chain(error),
+        });
+        let retry_within_s = retry_within.as_secs_f64();
+        if loss.is_permanent() {
+            tracing::error!(subscription, error, retry_within_s, "{}", loss.advice());
+        } else {
+            tracing::warn!(subscription, error, retry_within_s, "{}", loss.advice());
+        }
+    }
+}
+
+/// Connects at the first `next`.
+fn open(settings: &crate::config::Pubsub, subscriber: &Subscriber) -> MessageStream {
+    // Streams share the limits. A message of any size passes, if need be alone.
+    let bytes = settings.max_outstanding_bytes / u64::from(settings.streams);
+    subscriber
+        .subscribe(settings.subscription.as_str())
+        .set_max_outstanding_messages(settings.max_outstanding_messages.div_ceil(settings.streams))
+        .set_max_outstanding_bytes(i64::try_from(bytes).unwrap_or(i64::MAX))
+        .set_max_lease_extension(settings.max_lease_extension)
+        .set_shutdown_behavior(ShutdownBehavior::WaitForProcessing)
+        .build()
+}
+
+/// Moves messages from a stream to the outlet.
+struct Pump<'a> {
+    context: &'a Context,
+    link: &'a Link,
+    outlet: &'a Outlet,
+    limit: &'a Limit,
+    attempts: &'a Arc<Attempts>,
+}
+
+impl Pump<'_> {
+    async fn run(&self, stream: &mut MessageStream) -> End {
+        loop {
+            self.link.set_waiting(true);
+            let next = stream.next().await;
+            self.link.set_waiting(false);
+            let (message, handler) = match next {
+                Some(Ok(received)) => received,
+                Some(Err(error)) => return End::Lost(Loss::of(&error), Some(error)),
+                None if self.outlet.is_closed() => return End::Stopped,
+                None => return End::Lost(Loss::Closed, None),
+            };
+            self.link.set_up(true);
+            self.context.token_accepted();
+            if !self.deliver(message, handler).await {
+                return End::Stopped;
+            }
+        }
+    }
+
+    /// False if the outlet closes before there is room.
+    async fn deliver(&self, message: Message, handler: Handler) -> bool {
+        let size = message.data.len();
+        let raw = raw_message(message, self.context.clock.wall_now());
+        let room = tokio::select! {
+            biased;
+            () = self.outlet.closed() => None,
+            room = self.limit.enter(size) => room,
+        };
+        let Some(room) = room else { return false };
+        self.context.message_received();
+        let ack = Ack::new(handler, Arc::clone(self.attempts), room);
+        self.outlet.send(Delivery { incoming: Incoming { raw, fault: None }, ack }).await
+    }
+}
+
+fn raw_message(message: Message, now: DateTime<Utc>) -> RawMessage {
+    // The server always sets it; the receipt is the best guess where it did not.
+    let published = message.publish_time.and_then(|time| {
+        DateTime::from_timestamp(time.seconds(), u32::try_from(time.nanos()).ok()?)
+    });
+    RawMessage {
+        platform: Platform::Sdm,
+        message_id: message.message_id,
+        publish_time: PublishTime(Timestamp::from_utc(published.unwrap_or(now))),
+        received_at: ReceivedAt(Timestamp::from_utc(now)),
+        body: message.data,
+        place: None,
+    }
+}
+
+/// Where deliveries go, and whether they are still wanted.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    pub(super) deliveries: mpsc::Sender<Delivery>,
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+impl Outlet {
+    /// True once hearthd is to stop, or nobody is left to say so or to take deliveries.
+    fn is_closed(&self) -> bool {
+        *self.stop.borrow() || self.stop.has_changed().is_err() || self.deliveries.is_closed()
+    }
+
+    /// Completes when it is closed.
+    pub(super) async fn closed(&self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            _ = stop.wait_for(|is_stopped| *is_stopped) => {}
+            () = self.deliveries.closed() => {}
+        }
+    }
+
+    /// Waits for room. If it is closed before, the delivery is dropped, and false returned.
+    async fn send(&self, delivery: Delivery) -> bool {
+        tokio::select! {
+            biased;
+            () = self.closed() => false,
+            sent = self.deliveries.send(delivery) => sent.is_ok(),
+        }
+    }
+}
+
+/// Streams that ended and whose acks may still be on their way.
+#[derive(Default)]
+struct Flushing(JoinSet<()>);
+
+impl Flushing {
+    /// Signals the end of that stream and waits for its acks in the background.
+    fn add(&mut self, token: ShutdownToken) {
+        while self.0.try_join_next().is_some() {}
+        if self.0.len() < FLUSHING_MAX {
+            self.0.spawn(async move {
+                // An error means that a server answers no ack: the messages will come again.
+                tokio::time::timeout(LINGER_LIMIT, token.shutdown()).await.ok();
+            });
+        }
+    }
+
+    /// Waits for all acks, within the limit.
+    async fn finish(mut self) {
+        let all = async { while self.0.join_next().await.is_some() {} };
+        if tokio::time::timeout(FLUSH_LIMIT, all).await.is_err() {
+            tracing::warn!(
+                limit_s = FLUSH_LIMIT.as_secs(),
+                "the last acks were not confirmed in time; Pub/Sub may repeat those messages",
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_keeps_its_bytes_and_times() {
+        let now = DateTime::from_timestamp(1_700_000_000, 5_000_000).unwrap();
+        let check = |message: Message, published: &str| {
+            let raw = raw_message(message.set_data("\u{0}x").set_message_id("7"), now);
+            assert_eq!(raw.publish_time.0.as_str(), published);
+            assert_eq!(raw.received_at.0.as_str(), "2023-11-14T22:13:20.005Z");
+            assert_eq!((raw.body.as_ref(), raw.message_id.as_str()), (&b"\0x"[..], "7"));
+        };
+        let time = google_cloud_wkt::Timestamp::new(1_699_999_999, 123_456_000).unwrap();
+        check(Message::new().set_publish_time(time), "2023-11-14T22:13:19.123456Z");
+        check(Message::new(), "2023-11-14T22:13:20.005Z");
+    }
+}

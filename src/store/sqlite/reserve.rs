@@ -1,0 +1,51 @@
+//! The reserve: a file of no content beside the store, given up on a full disk.
+//!
+//! Deleting rows needs room in the log before it makes any. Without the reserve, a disk that is
+//! full would stay full.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use super::open::{private, with_suffix};
+
+/// A trim of 128 rows of each table changes at most some 1,300 pages of 4 KiB (10 per row, were
+/// each in another corner of each index): 5 MiB of log, and its shared index.
+const RESERVE_BYTES: u64 = 8 << 20;
+
+/// Bytes written at once.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// Where the reserve of a store is.
+pub(super) fn path(store: &Path) -> PathBuf {
+    with_suffix(store, ".reserve")
+}
+
+/// Makes the reserve, unless it is there. Leaves nothing behind if there is no room for it.
+pub(super) fn make(store: &Path) -> io::Result<()> {
+    let path = path(store);
+    if path.metadata().is_ok_and(|found| found.len() >= RESERVE_BYTES) {
+        return Ok(());
+    }
+    let file = private(File::options().create(true).truncate(true)).open(&path)?;
+    fill(file).inspect_err(|_| drop(fs::remove_file(&path)))
+}
+
+/// Noise, since a file system may keep neither zeros nor repetitions.
+fn fill(mut file: File) -> io::Result<()> {
+    let mut noise = fastrand::Rng::with_seed(0);
+    let mut chunk = vec![0; CHUNK_BYTES];
+    for _ in 0..RESERVE_BYTES / CHUNK_BYTES as u64 {
+        noise.fill(&mut chunk);
+        file.write_all(&chunk)?;
+    }
+    file.sync_all()
+}
+
+/// Gives the reserve's space back to the disk.
+pub(super) fn give_up(store: &Path) -> io::Result<()> {
+    match fs::remove_file(path(store)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

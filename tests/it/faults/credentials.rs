@@ -1,0 +1,96 @@
+//! Service-account keys: accepted, refused, revoked and replaced.
+
+use std::fs;
+
+use pubsub_test_server::{Auth, Key, Server};
+
+use super::{Trial, home};
+use crate::support::daemon::Home;
+
+const EMAIL: &str = "hearthd@test.iam.gserviceaccount.com";
+const AUTH_UP: &str = "hearthd_auth_up";
+
+/// A home whose service authenticates with the key in `key.json`.
+fn home_with_key(server: &Server, key: &Key) -> Home {
+    let mut home = home("");
+    fs::write(home.path("key.json"), key.json()).unwrap();
+    let key = home.path("key.json").display().to_string();
+    home.environment.insert("HEARTHD_PUBSUB__CREDENTIALS_FILE".to_owned(), key);
+    home.environment.insert("HEARTHD_PUBSUB__ENDPOINT".to_owned(), server.url());
+    home
+}
+
+/// Replaces the key as careful tools do: written beside it, then renamed over it.
+fn replace_key(home: &Home, key: &Key) {
+    fs::write(home.path("key.new"), key.json()).unwrap();
+    fs::rename(home.path("key.new"), home.path("key.json")).unwrap();
+}
+
+#[test]
+fn a_signed_token_is_accepted_and_its_expiry_shown() {
+    let (server, key) = (Server::start(), Key::generate(EMAIL));
+    server.require_auth(key.public());
+    let mut trial = Trial::with_home(server, |server| home_with_key(server, &key));
+    trial.publish(5);
+    trial.drain();
+    assert!(trial.server.log().auth_failures.is_empty());
+    assert_eq!(trial.service.series(AUTH_UP), 1);
+    let expiry = trial.service.series("hearthd_auth_token_expiry_timestamp_seconds");
+    let last = trial.service.series("hearthd_last_message_received_timestamp_seconds");
+    assert!((last..last + 3700).contains(&expiry), "{expiry} after {last}");
+    trial.finish();
+}
+
+#[test]
+fn a_token_is_refused_and_then_accepted() {
+    let (server, key) = (Server::start(), Key::generate(EMAIL));
+    server.require_auth(key.public());
+    let mut trial = Trial::with_home(server, |server| home_with_key(server, &key));
+    trial.publish(5);
+    trial.drain();
+    trial.server.script(|faults| faults.auth = Auth::Nobody);
+    trial.server.end_streams(&pubsub_test_server::End::Close);
+    trial.publish(5);
+    trial.wait_for(AUTH_UP, |up| up == 0);
+    trial.wait_for("hearthd_auth_failures_total{stage=\"request\"}", |failures| failures >= 2);
+    assert_eq!(trial.service.series("hearthd_pubsub_stream_up"), 0);
+    assert!(trial.service.log().contains("Google doesn't accept the credentials"));
+    trial.server.require_auth(key.public());
+    trial.wait_for(AUTH_UP, |up| up == 1);
+    trial.finish();
+}
+
+#[test]
+fn a_revoked_key_is_replaced_by_a_new_file() {
+    let (server, old, new) = (Server::start(), Key::generate(EMAIL), Key::generate(EMAIL));
+    server.require_auth(old.public());
+    let mut trial = Trial::with_home(server, |server| home_with_key(server, &old));
+    trial.publish(5);
+    trial.drain();
+    trial.server.require_auth(new.public());
+    trial.server.end_streams(&pubsub_test_server::End::Close);
+    trial.publish(5);
+    trial.wait_for(AUTH_UP, |up| up == 0);
+    // A key that is written in place may be read half-way; it is read again.
+    let text = new.json();
+    fs::write(trial.home.path("key.json"), text.split_at(text.len() / 2).0).unwrap();
+    trial.wait_for("hearthd_auth_failures_total{stage=\"credentials\"}", |failures| failures > 0);
+    replace_key(&trial.home, &new);
+    trial.wait_for(AUTH_UP, |up| up == 1);
+    trial.finish();
+}
+
+#[test]
+fn a_rotated_key_is_taken_up_while_the_old_one_still_works() {
+    let (server, old, new) = (Server::start(), Key::generate(EMAIL), Key::generate(EMAIL));
+    server.require_auth(old.public());
+    let mut trial = Trial::with_home(server, |server| home_with_key(server, &old));
+    trial.publish(5);
+    trial.drain();
+    trial.server.script(|faults| faults.auth = Auth::Anyone);
+    replace_key(&trial.home, &new);
+    let opens = "hearthd_pubsub_stream_opens_total{reason=\"new_key\"}";
+    trial.wait_for(opens, |opens| opens == 1);
+    trial.server.require_auth(new.public());
+    trial.finish();
+}
