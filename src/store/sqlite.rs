@@ -44,14 +44,17 @@ impl Sqlite {
         if !open::exists(path)? {
             open::create(path)?;
         }
+        open::sync_log(path)?;
         let connect = || open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-        let connection = connect().or_else(|error| {
+        let mut connection = connect().or_else(|error| {
             // On a full disk there is no room for the log's index, unless the reserve makes it.
             if !error.is_full() || reserve::give_up(path).is_err() {
                 return Err(error);
             }
             connect()
         })?;
+        open::write_back_long_logs(&mut connection)
+            .map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
         Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
     }
 

@@ -46,8 +46,6 @@ pub(crate) enum Kill {
     Starting(Duration),
     /// When acks of it reached the server.
     AfterAck,
-    /// When all messages are acked and no timer is left.
-    Idle,
     /// By the disk's library, or by itself.
     At(Point),
 }
@@ -76,7 +74,7 @@ pub(crate) struct Seen {
     /// Power losses that took what was not synced.
     pub(crate) losses: usize,
     /// Messages that came again and were counted as duplicates, by the last processes alone.
-    pub(crate) duplicates: u64,
+    pub(crate) duplicates: usize,
 }
 
 impl AddAssign for Seen {
@@ -122,7 +120,7 @@ impl Trial {
     }
 
     fn with(seed: u64, load: Load, broker: Broker, host: &str) -> Self {
-        eprintln!("seed {seed}");
+        println!("seed {seed}");
         let mut home = Home::new(host, SUBSCRIPTION);
         let settings = [
             ("HEARTHD_LOG__LEVEL", "trace"),
@@ -166,7 +164,6 @@ impl Trial {
                 _ if has_ended => panic!("it ended by itself:\n{}", tail(&service)),
                 Kill::Starting(after) => watch.seconds() >= after.as_secs_f64(),
                 Kill::AfterAck => trial.acked_count() > acks,
-                Kill::Idle => trial.is_idle(&service),
                 Kill::UnderLoad(after) => {
                     if under_load.is_none() && trial.is_under_load(&service, opens) {
                         under_load = Some(Stopwatch::start());
@@ -176,8 +173,10 @@ impl Trial {
             }
         });
         service.kill();
-        eprintln!("  {kill:?} {power:?} after {:.3} s", watch.seconds());
-        if let Broker::Server(_) = &self.broker && self.open_count() == opens {
+        println!("  {kill:?}, power {power:?}, {:.3} s after its start", watch.seconds());
+        if let Broker::Server(_) = &self.broker
+            && self.open_count() == opens
+        {
             self.seen.kills_in_recovery += 1;
         }
         self.judge_crash(&service, power);
@@ -225,6 +224,12 @@ impl Trial {
         self.seen.losses += usize::from(loss == Loss::Unsynced);
     }
 
+    /// The last line that the last process logged.
+    pub(crate) fn last_line(&self) -> String {
+        let log = self.home.path(&format!("{}.log", self.runs.last().unwrap()));
+        fs::read_to_string(log).unwrap().lines().last().unwrap_or_default().to_owned()
+    }
+
     /// Lets everything come to its end, and judges that.
     pub(crate) fn finish(mut self) -> Seen {
         let watch = Stopwatch::start();
@@ -236,7 +241,8 @@ impl Trial {
         self.publish(fresh);
         service.wait_for(LIMIT, |service| self.is_idle(service));
         assert_eq!(service.metric("hearthd_conservation_imbalance"), 0, "P6");
-        self.seen.duplicates = service.metric("hearthd_messages_duplicate_total");
+        let duplicates = service.metric("hearthd_messages_duplicate_total");
+        self.seen.duplicates = duplicates.try_into().unwrap();
         let log = service.log();
         service.stop();
         assert!(!log.contains("panicked"), "{log}");

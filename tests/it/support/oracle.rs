@@ -145,7 +145,8 @@ impl Stored {
     fn read_file(store: &Path) -> rusqlite::Result<Self> {
         let connection = Connection::open(store)?;
         let number = |row: &rusqlite::Row<'_>, column| row.get(column).map(i64::unsigned_abs);
-        let verdict: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
+        let verdict: String =
+            connection.query_row("PRAGMA integrity_check", [], |row| row.get(0))?;
         assert_eq!(verdict, "ok", "the store is damaged");
         let mut keys = connection.prepare("SELECT lower(hex(key)) FROM payloads")?;
         let mut journal = connection.prepare("SELECT sequence, line FROM journal")?;
@@ -175,7 +176,8 @@ impl Stored {
     ) {
         let none = BTreeSet::new();
         let keys = found.map_or(&none, |stored| &stored.keys);
-        let is_lost = |sent: &&Sent| acked.contains(&sent.message_id) && !keys.contains(&sent.key());
+        let is_lost =
+            |sent: &&Sent| acked.contains(&sent.message_id) && !keys.contains(&sent.key());
         let lost: Vec<&str> =
             sent.iter().filter(is_lost).map(|sent| sent.message_id.as_str()).collect();
         assert!(
@@ -205,7 +207,8 @@ impl Stored {
         let mut log: BTreeMap<u64, &Value> = BTreeMap::new();
         log.extend(delivered.iter().map(|record| (sequence(record), record)));
         let is_lost = |number: &u64| self.lost.iter().any(|(a, b)| (*a..=*b).contains(number));
-        let missing: Vec<u64> = (1..=self.last).filter(|number| !log.contains_key(number)).collect();
+        let missing: Vec<u64> =
+            (1..=self.last).filter(|number| !log.contains_key(number)).collect();
         assert!(
             missing.iter().all(is_lost),
             "P1: neither delivered nor listed as lost: {missing:?} of {}, lost: {:?}",
