@@ -165,8 +165,9 @@ impl StoreError {
     /// True if only a restart can help: what was written may or may not be on disk, or what is on
     /// disk is not what was written.
     pub fn is_fatal(&self) -> bool {
+        const UNSURE: [i32; 2] = [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC];
         if let Self::Sqlite { source, .. } = self {
-            return is_failed_sync(source);
+            return source.sqlite_error().is_some_and(|e| UNSURE.contains(&e.extended_code));
         }
         matches!(self, Self::Damaged { .. } | Self::BadRow { .. })
     }
@@ -199,12 +200,6 @@ impl StoreError {
             | Self::Open { .. } => Operation::Open,
         }
     }
-}
-
-/// True if what was written may or may not be on disk.
-pub(super) fn is_failed_sync(source: &rusqlite::Error) -> bool {
-    const FAILED_SYNC: [i32; 2] = [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC];
-    source.sqlite_error().is_some_and(|error| FAILED_SYNC.contains(&error.extended_code))
 }
 
 fn is_full(source: &rusqlite::Error) -> bool {

@@ -28,6 +28,9 @@ const ROOM_ROWS: usize = 128;
 /// Most goes of making room in one call, each some 10 ms: the caller has a service to keep alive.
 const ROOM_SLICES: usize = 64;
 
+/// Pages of a log that is written back, some 4 MiB: SQLite's own default.
+const LOG_PAGES: i64 = 1_000;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -46,15 +49,13 @@ impl Sqlite {
         }
         open::sync_log(path)?;
         let connect = || open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
-        let mut connection = connect().or_else(|error| {
+        let connection = connect().or_else(|error| {
             // On a full disk there is no room for the log's index, unless the reserve makes it.
             if !error.is_full() || reserve::give_up(path).is_err() {
                 return Err(error);
             }
             connect()
         })?;
-        open::write_back_long_logs(&mut connection)
-            .map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
         Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
     }
 
@@ -191,7 +192,25 @@ impl Sqlite {
             transaction.commit()?;
             Ok(value)
         });
-        result.map_err(|source| StoreError::from_sqlite(&self.path, op, source))
+        let failed = |source| StoreError::from_sqlite(&self.path, op, source);
+        let value = result.map_err(failed)?;
+        match self.write_back_long_log().map_err(failed) {
+            Err(error) if error.is_fatal() => Err(error),
+            // After any other error the log is just longer, and the next commit tries again.
+            Ok(()) | Err(_) => Ok(value),
+        }
+    }
+
+    /// Does what SQLite does by itself, but for one thing: SQLite ignores it when the file can't be
+    /// synced, and takes the next sync, which no longer knows of the lost pages, for the proof that
+    /// they are on disk.
+    fn write_back_long_log(&self) -> rusqlite::Result<()> {
+        let mut size = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        let pages: i64 = size.query_row([], |row| row.get(1))?;
+        if pages >= LOG_PAGES {
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Runs `work` on one snapshot of the store.

@@ -7,10 +7,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::hooks::Wal;
 use rusqlite::{Connection, OpenFlags};
 
-use crate::store::error::is_failed_sync;
 use crate::store::{Operation, StoreError};
 
 /// "hear", by which other tools know a store of hearthd.
@@ -26,13 +24,10 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements kept compiled: more than this store has.
 const STATEMENTS: usize = 64;
 
-/// Pages of a log that is written back, some 4 MiB: SQLite's own choice.
-const LOG_PAGES: i32 = 1_000;
-
 /// FULL syncs the log at each commit, which is what makes an ack safe. 16 MiB of page cache hold
-/// the upper levels of all indexes.
+/// the upper levels of all indexes. The log is written back by [`super::Sqlite`].
 const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
-     PRAGMA temp_store = MEMORY;";
+     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0;";
 
 /// Takes the lock that keeps other writers off. It is gone when the file is closed, also by a
 /// crash; the empty file stays.
@@ -95,18 +90,6 @@ pub(super) fn sync_log(path: &Path) -> Result<(), StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         synced => synced.map_err(|source| StoreError::Open { path: path.to_owned(), source }),
     }
-}
-
-/// Writes the log back into the file when it has grown long, as SQLite does by itself, but for one
-/// thing: SQLite ignores that the file can't be synced, and later takes it for synced.
-pub(super) fn write_back_long_logs(connection: &mut Connection) -> rusqlite::Result<()> {
-    connection.wal_hook(Some(|log: &mut Wal, pages| {
-        if pages < LOG_PAGES {
-            return Ok(());
-        }
-        // After any other error the log is just longer, and the next commit tries again.
-        log.checkpoint().or_else(|error| if is_failed_sync(&error) { Err(error) } else { Ok(()) })
-    }))
 }
 
 /// Opens a file that is there, and checks that it is a store of a schema that this hearthd knows.
