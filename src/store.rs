@@ -26,9 +26,9 @@ pub const QUARANTINE_MAX_BYTES: u64 = 256 << 20;
 /// own. Without it, millions of empty messages would count as nothing.
 const QUARANTINE_ROW_BYTES: u64 = 256;
 
-/// Most rows removed per table in one go, so that forgetting never stalls the pipeline for long,
-/// and yet more than the 256 that a step adds.
-pub const TRIM_ROWS: usize = 1_000;
+/// Most rows removed per table in one go: as many as there are messages in a step. So forgetting
+/// keeps up with any load, and stalls the pipeline about as long as a step does.
+pub const TRIM_ROWS: usize = 256;
 
 /// How long things are kept.
 #[derive(Clone, Copy, Debug)]

@@ -29,31 +29,29 @@ impl Settings {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::{BTreeMap, BTreeSet};
+    use std::collections::BTreeSet;
     use std::path::Path;
 
     use super::*;
     use crate::config::LogLevel;
 
-    fn load(name: &str) -> Settings {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config");
-        Settings::load(Some(&folder.join(name)), &BTreeMap::new()).unwrap()
+    fn full(variables: &[(&str, &str)]) -> Settings {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config/full.toml");
+        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        Settings::load(Some(&path), &variables.collect()).unwrap()
     }
 
     #[test]
     fn the_same_settings_in_other_words_are_no_change() {
-        let full = load("full.toml");
-        assert_eq!(full.changed_keys(&full.clone()), Vec::<String>::new());
-        let changed = load("minimal.toml").changed_keys(&full);
-        assert_eq!(
-            changed,
-            ["pubsub.credentials_file", "pubsub.endpoint", "sdm.enterprise", "sinks"]
-        );
+        let other = full(&[("HEARTHD_REORDER__HOLD", "2000ms")]);
+        assert_eq!(full(&[]).changed_keys(&other), Vec::<String>::new());
+        let other = full(&[("HEARTHD_REORDER__HOLD", "2001ms")]);
+        assert_eq!(full(&[]).changed_keys(&other), ["reorder.hold"]);
     }
 
     #[test]
     fn each_changed_key_is_named() {
-        let old = load("full.toml");
+        let old = full(&[]);
         let mut new = old.clone();
         new.http.listen.set_port(1);
         new.log.level = LogLevel::Trace;
@@ -69,7 +67,7 @@ mod tests {
             Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config/full.toml"),
         );
         let text = text.unwrap();
-        let value = serde_json::to_value(load("full.toml")).unwrap();
+        let value = serde_json::to_value(full(&[])).unwrap();
         let tables = value.as_object().unwrap().values().filter_map(Value::as_object);
         let keys: BTreeSet<_> = tables.flat_map(|table| table.keys()).collect();
         for key in keys {

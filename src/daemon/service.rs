@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
@@ -14,14 +15,13 @@ use super::DaemonError;
 use super::acks::Acks;
 use crate::clock::Clock;
 use crate::engine::Arrival;
-use crate::event::{ClockTime, Timestamp};
+use crate::event::ClockTime;
 use crate::health::Health;
 use crate::metrics::Metrics;
-use crate::pipeline::{MAX_BATCH, Pipeline};
+use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
 use crate::sources::Delivery;
-use crate::sources::pubsub::Ack;
-use crate::store::StoreError;
+use crate::store::{StoreError, Trimmed};
 
 /// How long a batch waits for more messages: it bounds what batching adds to a doorbell's delay.
 const FLUSH_AFTER: Duration = Duration::from_millis(5);
@@ -45,7 +45,10 @@ pub(super) struct Service {
     health: Arc<Health>,
     /// The number of the last record.
     pub(super) committed: watch::Sender<u64>,
+    /// A batch that the store could not take. Nothing is received until it is committed.
+    held: Vec<Delivery>,
     retry: Duration,
+    has_reserve: bool,
     acked: Acks,
     /// How far sinks have come, and when that is next written: a commit of its own for each page
     /// would cost as much as the records did.
@@ -77,8 +80,22 @@ impl Service {
         health.set_ready();
         let committed = watch::Sender::new(last);
         let (progress, next_note) = (BTreeMap::new(), clock.now().after(TICK));
-        let (retry, acked) = (RETRY.0, Acks::new(clock.now()));
-        Ok(Self { pipeline, clock, metrics, health, committed, retry, acked, progress, next_note })
+        let acked = Acks::new(clock.now());
+        let mut service = Self {
+            pipeline,
+            clock,
+            metrics,
+            health,
+            committed,
+            held: Vec::new(),
+            retry: RETRY.0,
+            has_reserve: true,
+            acked,
+            progress,
+            next_note,
+        };
+        service.restore_reserve();
+        Ok(service)
     }
 
     /// Feeds the pipeline until it is told to stop, or the store fails for good.
@@ -97,14 +114,17 @@ impl Service {
                 _ = stop.wait_for(|stop| *stop) => Wake::Stop,
                 () = tokio::time::sleep(wait) => Wake::Timer,
                 Some(progress) = noted.recv() => Wake::Progress(progress),
-                count = received.recv_many(&mut batch, MAX_BATCH), if self.pipeline.has_room() => {
+                count = received.recv_many(&mut batch, MAX_BATCH), if self.may_receive() => {
                     // 0 means that the source has ended, which it does only when told to.
                     if count == 0 { Wake::Stop } else { Wake::Deliveries }
                 }
             };
             let result = match wake {
                 Wake::Stop => break Ok(()),
-                Wake::Timer => self.step(Vec::new()).and_then(|()| self.note_if_due()),
+                Wake::Timer => {
+                    let held = std::mem::take(&mut self.held);
+                    self.step(held).and_then(|()| self.note_if_due())
+                }
                 Wake::Progress(Progress { sink, sequence }) => {
                     self.progress.insert(sink, sequence);
                     self.note_if_due()
@@ -122,43 +142,81 @@ impl Service {
             }
         };
         // What is still in the channel is dropped with it, and so given back to Pub/Sub.
+        let given_back = std::mem::take(&mut self.held);
+        self.metrics.count_acks(given_back.len(), false);
         (self, outcome)
     }
 
-    /// Until the next deadline, at most a tick.
+    fn may_receive(&self) -> bool {
+        self.held.is_empty() && self.pipeline.has_room()
+    }
+
+    /// Until the next deadline, at most a tick; not at all if a batch was tried in vain, after
+    /// which there was a pause already.
     fn wait(&self) -> Duration {
+        if !self.held.is_empty() {
+            return Duration::ZERO;
+        }
         let deadline = self.pipeline.next_deadline();
         deadline.map_or(TICK, |deadline| deadline.since(self.clock.now()).min(TICK))
     }
 
-    /// Runs a batch through the pipeline and acks it; if it can't be committed, gives it back.
+    /// Runs a batch through the pipeline and acks it. If it can't be committed, it is held.
     fn step(&mut self, batch: Vec<Delivery>) -> Result<(), StoreError> {
-        let (arrivals, acks) = self.decode(batch);
-        let count = acks.len();
-        let of =
-            |arrival: &Arrival| (arrival.raw.message_id.clone(), arrival.raw.received_at.0.clone());
-        let received: Vec<(String, Timestamp)> = arrivals.iter().map(of).collect();
         let now = self.clock.now();
-        let result = tokio::task::block_in_place(|| self.pipeline.step(arrivals, now));
-        let committed = match result {
+        let arrivals: Vec<_> = batch.iter().map(|delivery| self.decode(delivery, now)).collect();
+        let lags: Vec<_> = arrivals.iter().map(lag).collect();
+        let committed = match tokio::task::block_in_place(|| self.pipeline.step(arrivals, now)) {
             Ok(committed) => committed,
             Err(error) => {
-                drop(acks);
-                self.metrics.count_acks(count, false);
+                self.held = batch;
                 return Err(error);
             }
         };
-        tracing::debug!(messages = count, records = committed.records.len(), "committed");
-        acks.into_iter().for_each(Ack::ack);
+        tracing::debug!(messages = batch.len(), records = committed.records.len(), "committed");
+        self.ack(batch, &lags);
         tracing::trace!("acked");
+        self.count(&committed);
+        if let Some(lost) = self.acked.warning(now) {
+            tracing::warn!(
+                lost,
+                "acked messages come again: acks don't reach Pub/Sub; check that the service account \
+                 has roles/pubsub.subscriber on the subscription",
+            );
+        }
+        self.trim(now)?;
+        self.retry = RETRY.0;
+        self.health.set_store_works(true);
+        self.show();
+        Ok(())
+    }
+
+    fn decode(&self, delivery: &Delivery, at: ClockTime) -> Arrival {
+        let incoming = delivery.incoming.clone();
+        let (raw, decoded) = Pipeline::decode(self.pipeline.decode_settings(), incoming);
+        Arrival { at, raw, decoded }
+    }
+
+    /// Acks what is committed, and counts it; `lags` are from the events to their publication.
+    fn ack(&mut self, batch: Vec<Delivery>, lags: &[Option<TimeDelta>]) {
+        let count = batch.len();
+        let wall = self.clock.wall_now();
+        for (delivery, lag) in batch.into_iter().zip(lags) {
+            delivery.ack.ack();
+            let raw = delivery.incoming.raw;
+            self.metrics.observe_message(&raw, *lag);
+            self.metrics.observe_commit(wall - raw.received_at.0.at());
+            if self.acked.is_lost(&raw.message_id) {
+                self.metrics.count_lost_acks(1);
+            }
+            self.acked.remember(raw.message_id);
+        }
         self.metrics.count_acks(count, true);
+    }
+
+    fn count(&self, committed: &Committed) {
         if let Some(seconds) = committed.commit_seconds {
             self.metrics.observe_store_commit(seconds);
-        }
-        let wall = self.clock.wall_now();
-        for (message_id, time) in received {
-            self.metrics.observe_commit(wall - time.at());
-            self.acked.remember(message_id);
         }
         self.metrics.count(&committed.tally);
         if let Some(last) = committed.last_sequence() {
@@ -169,42 +227,44 @@ impl Service {
         {
             self.metrics.show_graph(engine);
         }
-        if let Some(lost) = self.acked.warning(now) {
-            tracing::warn!(
-                lost,
-                "acked messages come again: acks don't reach Pub/Sub; check that the service account \
-                 has roles/pubsub.subscriber on the subscription",
-            );
-        }
-        self.retry = RETRY.0;
-        self.trim(now)?;
-        self.health.set_store_works(true);
-        self.show();
-        Ok(())
-    }
-
-    fn decode(&mut self, batch: Vec<Delivery>) -> (Vec<Arrival>, Vec<Ack>) {
-        let at = self.clock.now();
-        let decode = |delivery: Delivery| {
-            if self.acked.is_lost(&delivery.incoming.raw.message_id) {
-                self.metrics.count_lost_acks(1);
-            }
-            let (raw, decoded) =
-                Pipeline::decode(self.pipeline.decode_settings(), delivery.incoming);
-            let event_time = decoded.outcome.as_ref().ok().map(|event| &event.time.0);
-            self.metrics.observe_message(&raw, event_time);
-            (Arrival { at, raw, decoded }, delivery.ack)
-        };
-        batch.into_iter().map(decode).unzip()
     }
 
     fn trim(&mut self, now: ClockTime) -> Result<(), StoreError> {
-        for lost in self.pipeline.trim(now)?.lost {
+        let trimmed = self.pipeline.trim(now)?;
+        self.report_lost(&trimmed);
+        Ok(())
+    }
+
+    fn report_lost(&self, trimmed: &Trimmed) {
+        for lost in &trimmed.lost {
             let (sink, first, last) = (&lost.sink, lost.first, lost.last);
             tracing::error!(sink, first, last, "the journal is full: this sink lost these records");
             self.metrics.count_dead_letters(sink, last - first + 1);
         }
-        Ok(())
+    }
+
+    /// Keeps the space by which a full disk can be mended, and says if it can't be had.
+    fn restore_reserve(&mut self) {
+        let restored = self.pipeline.store().restore_reserve();
+        if self.has_reserve
+            && let Err(error) = &restored
+        {
+            let cause = std::error::Error::source(error).map(ToString::to_string);
+            tracing::warn!(%error, cause, "no reserve for a full disk: free some space");
+        }
+        self.has_reserve = restored.is_ok();
+    }
+
+    /// Forgets what it can, so that the store can go on by itself.
+    fn make_room(&mut self) {
+        let now = self.clock.now();
+        match tokio::task::block_in_place(|| self.pipeline.make_room(now)) {
+            Ok(trimmed) => self.report_lost(&trimmed),
+            Err(error) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::warn!(%error, cause, "nothing could be forgotten to make room");
+            }
+        }
     }
 
     fn show(&self) {
@@ -219,6 +279,7 @@ impl Service {
             return Ok(());
         }
         self.next_note = now.after(TICK);
+        self.restore_reserve();
         self.note()
     }
 
@@ -236,6 +297,9 @@ impl Service {
         let cause = std::error::Error::source(error).map(ToString::to_string);
         let retry_in_s = self.retry.as_secs_f64();
         tracing::error!(%error, cause, retry_in_s, "nothing is acked until the store works again");
+        if error.is_full() {
+            self.make_room();
+        }
         tokio::select! {
             () = tokio::time::sleep(self.retry) => {}
             _ = stop.wait_for(|stop| *stop) => {}
@@ -257,6 +321,12 @@ impl Service {
             tracing::warn!(%error, "the progress of sinks is not noted: they will repeat records");
         }
     }
+}
+
+/// From an event to its publication, if the message is an event.
+fn lag(arrival: &Arrival) -> Option<TimeDelta> {
+    let event = arrival.decoded.outcome.as_ref().ok()?;
+    Some(arrival.raw.publish_time.0.at() - event.time.0.at())
 }
 
 /// Waits a moment for more messages, up to a batch.

@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec};
 use super::Metrics;
 use crate::engine::Engine;
 use crate::engine::change::Tally;
-use crate::event::{ClockTime, Platform, RawMessage, ResourceKind, Timestamp};
+use crate::event::{ClockTime, Platform, RawMessage, ResourceKind};
 use crate::sinks::Delivered;
 use crate::sources::pubsub::SourceEvent;
 use crate::store::Operation;
@@ -42,12 +42,12 @@ impl Metrics {
         }
     }
 
-    /// A message came, and when its event says it happened, if it says so.
-    pub fn observe_message(&self, raw: &RawMessage, event_time: Option<&Timestamp>) {
+    /// A message came; `event_to_publish` is how long its event waited, if it is one.
+    pub fn observe_message(&self, raw: &RawMessage, event_to_publish: Option<chrono::TimeDelta>) {
         let (published, received) = (raw.publish_time.0.at(), raw.received_at.0.at());
         self.messages.publish_to_receive.observe(seconds(received - published));
-        if let Some(event_time) = event_time {
-            self.messages.event_to_publish.observe(seconds(published - event_time.at()));
+        if let Some(lag) = event_to_publish {
+            self.messages.event_to_publish.observe(seconds(lag));
         }
     }
 

@@ -69,5 +69,5 @@ CREATE TABLE dead_letters (
     reason TEXT NOT NULL
 ) STRICT;
 CREATE INDEX dead_letters_sink ON dead_letters (sink, last_sequence);
-INSERT INTO meta (name, value)
-VALUES ('clock', 0), ('last_sequence', 0), ('journal_bytes', 0), ('quarantine_bytes', 0);
+INSERT INTO meta (name, value) VALUES ('clock', 0), ('last_sequence', 0), ('journal_bytes', 0),
+    ('quarantine_bytes', 0), ('commits', 0), ('id', random());

@@ -3,6 +3,8 @@
 //! One process writes, kept apart from others by a lock file; any number read beside it. Whatever
 //! is wrong with the file is refused with what to do: it is never emptied or recreated over.
 
+mod check;
+mod mark;
 mod open;
 mod read;
 mod reserve;
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
 
+use self::mark::Mark;
 use super::{
     DeadLetterRow, JournalRow, Operation, QuarantineRow, Retention, StoreError, TRIM_ROWS, Trimmed,
 };
@@ -22,13 +25,18 @@ use crate::engine::threads::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
 
+/// Longest log. It comes to some 4 MiB by itself; only a program that reads the store in one go for
+/// a long time makes it longer. At this bound nothing is committed until that program has ended.
+const LOG_MAX_BYTES: u64 = 256 << 20;
+
 /// Rows removed per table in one go on a full disk: what the reserve has room for.
 const ROOM_ROWS: usize = 128;
 
 /// Most goes of making room in one call, each some 10 ms: the caller has a service to keep alive.
 const ROOM_SLICES: usize = 64;
 
-/// Pages of a log that is written back, some 4 MiB: SQLite's own default.
+/// Pages of a log that is written back, 4 MiB: rarely enough that pages which every commit changes
+/// are written back once for many, and a matter of milliseconds.
 const LOG_PAGES: i64 = 1_000;
 
 /// See the module's documentation.
@@ -36,6 +44,8 @@ const LOG_PAGES: i64 = 1_000;
 pub struct Sqlite {
     connection: Connection,
     path: PathBuf,
+    /// Which store this is, to be marked; `None` for a reader.
+    marked: Option<(File, i64)>,
     /// Held until the store is dropped; `None` for a reader.
     _lock: Option<File>,
 }
@@ -56,7 +66,13 @@ impl Sqlite {
             }
             connect()
         })?;
-        Ok(Self { connection, path: path.to_owned(), _lock: Some(lock) })
+        let mark = check::current(&connection)
+            .map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
+        // A disk too full for a mark must not keep the store from making room on it.
+        let marked = mark::open(path).ok().map(|file| (file, mark.id));
+        let store = Self { connection, path: path.to_owned(), marked, _lock: Some(lock) };
+        store.mark(mark.commits);
+        Ok(store)
     }
 
     /// Opens a store for reading, beside the process that writes it.
@@ -65,7 +81,7 @@ impl Sqlite {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Ok(Self { connection, path: path.to_owned(), _lock: None })
+        Ok(Self { connection, path: path.to_owned(), marked: None, _lock: None })
     }
 
     pub(super) fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
@@ -177,8 +193,7 @@ impl Sqlite {
 
     /// Bytes of the file and its log; 0 if they can't be looked at.
     pub(super) fn bytes(&self) -> u64 {
-        let files = [self.path.clone(), open::with_suffix(&self.path, "-wal")];
-        files.iter().filter_map(|file| file.metadata().ok()).map(|file| file.len()).sum()
+        self.path.metadata().map_or(0, |file| file.len()) + self.log_bytes()
     }
 
     /// Runs `work` in one transaction: all of it is on disk when this returns, or none.
@@ -187,17 +202,27 @@ impl Sqlite {
         op: Operation,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
+        self.bound_log(op)?;
         let result = self.connection.transaction().and_then(|transaction| {
             let value = work(&transaction)?;
+            let commits = write::count_commit(&transaction)?;
             transaction.commit()?;
-            Ok(value)
+            Ok((value, commits))
         });
         let failed = |source| StoreError::from_sqlite(&self.path, op, source);
-        let value = result.map_err(failed)?;
+        let (value, commits) = result.map_err(failed)?;
+        self.mark(commits);
         match self.write_back_long_log().map_err(failed) {
             Err(error) if error.is_fatal() => Err(error),
             // After any other error the log is just longer, and the next commit tries again.
             Ok(()) | Err(_) => Ok(value),
+        }
+    }
+
+    fn mark(&self, commits: i64) {
+        if let Some((file, id)) = &self.marked {
+            // An old mark is a true one, only weaker.
+            drop(mark::write(file, Mark { id: *id, commits }));
         }
     }
 
@@ -211,6 +236,23 @@ impl Sqlite {
             self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         }
         Ok(())
+    }
+
+    /// Keeps the log within its bound: it is written back by itself, but not past what a reader
+    /// still needs. Waits for one no longer than the busy timeout.
+    fn bound_log(&self, op: Operation) -> Result<(), StoreError> {
+        if self.log_bytes() <= LOG_MAX_BYTES {
+            return Ok(());
+        }
+        self.write_back(op)?;
+        match self.log_bytes() {
+            bytes if bytes <= LOG_MAX_BYTES => Ok(()),
+            bytes => Err(StoreError::LogHeld { path: self.path.clone(), bytes }),
+        }
+    }
+
+    fn log_bytes(&self) -> u64 {
+        open::with_suffix(&self.path, "-wal").metadata().map_or(0, |log| log.len())
     }
 
     /// Runs `work` on one snapshot of the store.

@@ -1,9 +1,10 @@
-//! The real binary against a Pub/Sub server that fails: after each fault nothing is lost, nothing is
-//! emitted twice under different ids, the books balance, and no restart was needed.
+//! The real binary against a Pub/Sub server that fails: after each fault nothing is lost, nothing
+//! is emitted twice under different ids, the books balance, and no restart was needed.
 
 mod acks;
 mod below_grpc;
 mod credentials;
+mod disk;
 mod floods;
 mod statuses;
 mod streams;

@@ -12,6 +12,10 @@ mod crash;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod log_secrets;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod replay_cli;
@@ -27,6 +31,9 @@ mod service;
 mod service_files;
 #[cfg(test)]
 mod store;
+#[cfg(test)]
+#[cfg(test)]
+mod store_corruption;
 #[cfg(test)]
 mod store_files;
 #[cfg(test)]

@@ -11,8 +11,8 @@ use hearthd::cli::{EXIT_BAD_CONFIG, EXIT_USAGE};
 use hearthd::config::Settings;
 use tempfile::TempDir;
 
-use crate::support::command::{fixture, hearthd};
-use crate::support::daemon::EXIT_LIMIT;
+use crate::support::command::{command, fixture, hearthd};
+use crate::support::daemon::{EXIT_LIMIT, Home};
 use crate::support::skip;
 
 fn repository() -> &'static Path {
@@ -114,6 +114,24 @@ fn the_unit_knows_exit_codes_times_and_folders() {
     assert_eq!(unit_setting("ExecReload"), "/bin/kill -HUP $MAINPID");
 }
 
+#[test]
+fn the_key_that_the_unit_hands_over_is_the_one_that_is_read() {
+    let credential = unit_setting("LoadCredential");
+    let (name, _) = credential.split_once(':').unwrap();
+    // No emulator: the key is to be used.
+    let home = Home::new("", "projects/test/subscriptions/hearthd");
+    let file = home.path(name);
+    fs::write(&file, "{}").unwrap();
+    let done = command(&["run", "--config"])
+        .arg(home.path("hearthd.toml"))
+        .env("CREDENTIALS_DIRECTORY", file.parent().unwrap())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(done.stderr).unwrap();
+    assert_eq!(done.status.code(), Some(i32::from(EXIT_BAD_CONFIG)), "{said}");
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+}
+
 /// The arguments of the Dockerfile's instructions of that name, in order.
 fn instructions(name: &str) -> Vec<Vec<String>> {
     let text = read("deploy/Dockerfile");
@@ -134,6 +152,7 @@ fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
     let copies = instructions("COPY").into_iter().filter(|words| !words[0].starts_with("--"));
     for mut words in copies {
         let to = context.path().join(words.pop().unwrap());
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
         let from = words.iter().map(|word| repository().join(word));
         let done = Command::new("cp").arg("-r").args(from).arg(to).output().unwrap();
         assert!(done.status.success(), "{words:?}: {done:?}");

@@ -4,11 +4,16 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use hearthd::store::{Sqlite, Store};
+use hearthd::engine::change::{Changes, Quarantined};
+use hearthd::event::{
+    ClockTime, DedupeKey, Platform, PublishTime, RawMessage, Reason, ReceivedAt, Reject, Timestamp,
+};
+use hearthd::store::{Sqlite, Store, StoreError};
 use rusqlite::Connection;
 use serde_json::Value;
 
 use super::support::command::{Done, fixture, hearthd};
+use super::support::replay::Disk;
 
 const SCENARIO: &str = "scenarios/odd_01_not_json.jsonl";
 
@@ -144,4 +149,52 @@ fn a_reader_sees_what_is_committed_beside_the_writer() {
     let reader = Store::Sqlite(Box::new(Sqlite::open_read_only(&path).unwrap()));
     assert_eq!(reader.journal(0, usize::MAX).unwrap().len(), 4);
     drop(writer);
+}
+
+#[test]
+fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
+    let disk = Disk::new();
+    let path = disk.path();
+    let mut store = Store::Sqlite(Box::new(Sqlite::open(&path).unwrap()));
+    let endless = Connection::open(&path).unwrap();
+    endless.execute_batch("BEGIN; SELECT * FROM meta").unwrap();
+    let log = || path.with_file_name("hearthd.db-wal").metadata().unwrap().len();
+    let mut longest = 0;
+    let error = loop {
+        assert!(longest < 2 * LOG_MAX, "the log has no bound");
+        match store.commit(large()) {
+            Ok(_) => longest = log(),
+            Err(error) => break error,
+        }
+    };
+    assert!(longest > LOG_MAX && longest < LOG_MAX + (20 << 20), "{longest}");
+    assert!(matches!(error, StoreError::LogHeld { .. }), "{error:?}");
+    assert!(error.to_string().contains("end that program (`fuser"), "{error}");
+    assert!(!error.is_fatal() && !error.is_full());
+    store.commit(large()).unwrap_err();
+    assert_eq!(log(), longest, "nothing is written any more");
+
+    drop(endless);
+    store.commit(large()).unwrap();
+    assert!(log() < LOG_MAX / 4, "the log is short again");
+}
+
+/// The bound of the log.
+const LOG_MAX: u64 = 256 << 20;
+
+/// A commit of 16 MiB.
+fn large() -> Changes {
+    let time = Timestamp::parse("2025-06-09T13:52:05Z").unwrap();
+    let raw = RawMessage {
+        platform: Platform::Sdm,
+        message_id: "m".to_owned(),
+        publish_time: PublishTime(time.clone()),
+        received_at: ReceivedAt(time),
+        body: vec![b'x'; 16 << 20].into(),
+        place: None,
+    };
+    let (key, at) = (DedupeKey([0; 16]), ClockTime(1));
+    let reject = Reject::new(Reason::NotJson, "not JSON");
+    let quarantined = vec![Quarantined { key, at, reject, raw }];
+    Changes { at, quarantined, ..Changes::default() }
 }

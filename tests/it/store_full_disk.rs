@@ -1,22 +1,20 @@
 //! A full disk, a small one made for the test: what was committed stays, deleting works, and all
 //! goes on once there is room.
 
+use std::error::Error as _;
 use std::fs::{self, File};
-use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use hearthd::engine::Arrival;
 use hearthd::event::ClockTime;
 use hearthd::pipeline::{Pipeline, PipelineSettings};
-use hearthd::store::{Store, StoreError, Trimmed};
+use hearthd::store::{Sqlite, Store, StoreError, Trimmed};
 use serde_json::json;
-use tempfile::TempDir;
 
+use super::support::disk::SmallDisk;
 use super::support::replay::{messages, open_sqlite, settings};
-use super::support::skip;
 
 /// Messages in a batch.
 const BATCH: usize = 64;
@@ -24,57 +22,12 @@ const BATCH: usize = 64;
 /// The hour in which messages arrive; they are kept for as long.
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A disk of a given size, gone with the test.
-struct SmallDisk(TempDir);
-
-impl SmallDisk {
-    /// `None`, and a loud line, if this process may not mount one.
-    fn new(mebibytes: u32) -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let size = format!("size={mebibytes}m");
-        let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "hearthd-test"]).arg(folder.path());
-        if mount.output().is_ok_and(|done| done.status.success()) {
-            return Some(Self(folder));
-        }
-        skip("a small disk", "run the tests as root, where `mount -t tmpfs` is allowed");
-        None
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn store(&self) -> Store {
-        Store::Sqlite(Box::new(open_sqlite(&self.path("hearthd.db"))))
-    }
-
-    fn reserve(&self) -> PathBuf {
-        self.path("hearthd.db.reserve")
-    }
-
-    /// Takes all the space that is left.
-    fn fill(&self) {
-        let mut junk = File::create(self.path("junk")).unwrap();
-        let error = loop {
-            if let Err(error) = junk.write_all(&[1; 4096]) {
-                break error;
-            }
-        };
-        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
-    }
-
-    fn free(&self) {
-        fs::remove_file(self.path("junk")).unwrap();
-    }
+fn store(disk: &SmallDisk) -> Store {
+    Store::Sqlite(Box::new(open_sqlite(&disk.path("hearthd.db"))))
 }
 
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: what a failed test still has open goes with the process.
-        let done = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(done.is_ok_and(|status| status.success()), "{:?} stays mounted", self.0.path());
-    }
+fn reserve(disk: &SmallDisk) -> PathBuf {
+    disk.path("hearthd.db.reserve")
 }
 
 /// Messages that each open a notification, from a number on.
@@ -133,12 +86,12 @@ fn finish(mut pipeline: Pipeline, messages: usize) {
 #[test]
 fn a_full_disk_stops_commits_and_freed_space_resumes_them() {
     let Some(disk) = SmallDisk::new(24) else { return };
-    let mut pipeline = Pipeline::open(disk.store(), settings()).unwrap();
+    let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
     pipeline.store().restore_reserve().unwrap();
     let now = feed(&mut pipeline, 0).unwrap();
     disk.fill();
     let mut next = feed_until_full(&mut pipeline, BATCH);
-    assert!(disk.reserve().exists(), "commits must not take the reserve");
+    assert!(reserve(&disk).exists(), "commits must not take the reserve");
     // Nothing is past its retention. There is no room to make, and trying does no harm.
     for _ in 0..3 {
         assert_eq!(pipeline.make_room(now).unwrap(), Trimmed::default());
@@ -154,7 +107,7 @@ fn a_full_disk_stops_commits_and_freed_space_resumes_them() {
 fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
     let Some(disk) = SmallDisk::new(24) else { return };
     let settings = short_lived();
-    let mut pipeline = Pipeline::open(disk.store(), settings.clone()).unwrap();
+    let mut pipeline = Pipeline::open(store(&disk), settings.clone()).unwrap();
     pipeline.store().restore_reserve().unwrap();
     let mut now = ClockTime::default();
     let old = 40 * BATCH;
@@ -167,7 +120,7 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
     let later = now.after(2 * HOUR);
     while pipeline.make_room(later).unwrap().more {}
     assert_eq!(pipeline.store().journal(0, usize::MAX).unwrap(), []);
-    assert!(disk.reserve().exists(), "the reserve is back for the next time");
+    assert!(reserve(&disk).exists(), "the reserve is back for the next time");
     // The disk is as full as before, but for what was deleted.
     for first in (full..full + old / 2).step_by(BATCH) {
         let mut arrivals = batch(first);
@@ -187,13 +140,13 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
 #[test]
 fn a_store_opens_on_a_full_disk() {
     let Some(disk) = SmallDisk::new(24) else { return };
-    let mut pipeline = Pipeline::open(disk.store(), settings()).unwrap();
+    let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
     pipeline.store().restore_reserve().unwrap();
     feed(&mut pipeline, 0).unwrap();
     drop(pipeline);
     assert!(!disk.path("hearthd.db-shm").exists(), "opening has to make the log's index anew");
     disk.fill();
-    let mut pipeline = Pipeline::open(disk.store(), settings()).unwrap();
+    let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
     let error = pipeline.store().restore_reserve().unwrap_err();
     assert!(error.is_full() && error.to_string().contains("hearthd.db.reserve"), "{error}");
     let next = feed_until_full(&mut pipeline, BATCH);
@@ -206,25 +159,38 @@ fn a_store_opens_on_a_full_disk() {
 #[test]
 fn the_reserve_takes_real_space_or_none() {
     let Some(disk) = SmallDisk::new(16) else { return };
-    let store = disk.store();
+    let store = store(&disk);
     store.restore_reserve().unwrap();
-    let made = disk.reserve().metadata().unwrap();
+    let made = reserve(&disk).metadata().unwrap();
     assert_eq!((made.blocks() * 512, made.mode() & 0o777), (8 << 20, 0o600));
     store.restore_reserve().unwrap();
-    assert_eq!(disk.reserve().metadata().unwrap().modified().unwrap(), made.modified().unwrap());
+    assert_eq!(reserve(&disk).metadata().unwrap().modified().unwrap(), made.modified().unwrap());
 
     // A crash may have left half of it.
-    File::options().write(true).open(disk.reserve()).unwrap().set_len(4 << 20).unwrap();
+    File::options().write(true).open(reserve(&disk)).unwrap().set_len(4 << 20).unwrap();
     store.restore_reserve().unwrap();
-    assert_eq!(disk.reserve().metadata().unwrap().blocks() * 512, 8 << 20);
+    assert_eq!(reserve(&disk).metadata().unwrap().blocks() * 512, 8 << 20);
 
-    fs::remove_file(disk.reserve()).unwrap();
+    fs::remove_file(reserve(&disk)).unwrap();
     disk.fill();
     assert!(store.restore_reserve().unwrap_err().is_full());
-    assert!(!disk.reserve().exists());
+    assert!(!reserve(&disk).exists());
     disk.free();
     store.restore_reserve().unwrap();
-    assert!(disk.reserve().exists());
+    assert!(reserve(&disk).exists());
+}
+
+#[test]
+fn a_disk_that_is_read_only_is_named() {
+    let Some(disk) = SmallDisk::new(16) else { return };
+    drop(store(&disk));
+    disk.make_read_only();
+    let path = disk.path("hearthd.db");
+    let error = Sqlite::open(&path).unwrap_err();
+    assert!(error.to_string().contains("folder exists and is writable"), "{error}");
+    assert_eq!(error.source().unwrap().to_string(), "Read-only file system (os error 30)");
+    let error = Sqlite::open_read_only(&path).unwrap_err();
+    assert!(error.to_string().contains("its disk is read-only"), "{error}");
 }
 
 fn short_lived() -> PipelineSettings {

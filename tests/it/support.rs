@@ -4,11 +4,13 @@ use std::io::Write as _;
 
 pub(crate) mod command;
 pub(crate) mod daemon;
+pub(crate) mod disk;
 pub(crate) mod emulator;
 pub(crate) mod http;
 pub(crate) mod model;
 pub(crate) mod oracle;
 pub(crate) mod replay;
+pub(crate) mod token_server;
 pub(crate) mod traffic;
 
 /// Says aloud that a test is skipped because a program is missing; fails it where

@@ -20,6 +20,7 @@ pub(super) struct Link {
     context: Arc<Context>,
     waiting_since: AtomicI64,
     is_up: AtomicBool,
+    down_since: AtomicI64,
     interrupt: mpsc::Sender<Interrupt>,
 }
 
@@ -29,7 +30,8 @@ impl Link {
     pub(super) fn new(context: Arc<Context>) -> (Self, mpsc::Receiver<Interrupt>) {
         let (interrupt, interrupts) = mpsc::channel(1);
         let (waiting_since, is_up) = (AtomicI64::new(NOT_WAITING), AtomicBool::new(false));
-        (Self { context, waiting_since, is_up, interrupt }, interrupts)
+        let down_since = AtomicI64::new(context.clock.now().0);
+        (Self { context, waiting_since, is_up, down_since, interrupt }, interrupts)
     }
 
     /// The stream's task waits for the server from now on, or for something else.
@@ -47,8 +49,17 @@ impl Link {
         self.is_up.load(Relaxed)
     }
 
+    /// How long it has not worked, as of `now`; zero while it does.
+    pub(super) fn down(&self, now: ClockTime) -> Duration {
+        if self.is_up() {
+            return Duration::ZERO;
+        }
+        now.since(ClockTime(self.down_since.load(Relaxed)))
+    }
+
     pub(super) fn set_up(&self, is_up: bool) {
         if self.is_up.swap(is_up, Relaxed) != is_up {
+            self.down_since.store(self.context.clock.now().0, Relaxed);
             self.context.emit(if is_up { SourceEvent::StreamUp } else { SourceEvent::StreamDown });
         }
     }

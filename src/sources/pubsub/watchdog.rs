@@ -101,8 +101,7 @@ impl Watchdog {
         let settings = &self.context.settings;
         let (interval, started) = (settings.probe_interval, self.context.clock.now());
         let is_in_doubt = |link: &Arc<Link>| {
-            let patience = if link.is_up() { interval } else { interval.min(OPENED_AFTER) };
-            link.waiting(started) >= patience
+            link.waiting(started) >= interval || link.down(started) >= interval.min(OPENED_AFTER)
         };
         if started < self.next_probe || !self.links.iter().any(is_in_doubt) {
             return;

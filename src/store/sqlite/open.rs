@@ -1,21 +1,17 @@
 //! Finding, making, locking and checking the file.
 
-use std::cmp::Ordering;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::{check, mark};
+
 use crate::store::{Operation, StoreError};
-
-/// "hear", by which other tools know a store of hearthd.
-const APPLICATION_ID: i64 = 0x6865_6172;
-
-/// The schema that this hearthd writes.
-const SCHEMA_VERSION: i64 = 2;
 
 /// How long to wait for a lock that another connection holds. Readers never block the writer in
 /// WAL mode, so only a checkpoint or a foreign tool can, and briefly.
@@ -24,10 +20,14 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements kept compiled: more than this store has.
 const STATEMENTS: usize = 64;
 
-/// FULL syncs the log at each commit, which is what makes an ack safe. 16 MiB of page cache hold
-/// the upper levels of all indexes. The log is written back by [`super::Sqlite`].
+/// - FULL syncs the log at each commit, which is what makes an ack safe.
+/// - 16 MiB of page cache hold the upper levels of all indexes.
+/// - SQLite doesn't write the log back by itself: [`super::Sqlite`] does, and sees what fails.
+/// - A log that a reader made longer is cut to 16 MiB when it is next begun anew.
+/// - Cells are checked when a page is read, which finds damage before it spreads.
 const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
-     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0;";
+     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0; \
+     PRAGMA journal_size_limit = 16777216; PRAGMA cell_size_check = ON;";
 
 /// Takes the lock that keeps other writers off. It is gone when the file is closed, also by a
 /// crash; the empty file stays.
@@ -51,7 +51,7 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
         Ok(found) if found.len() == 0 => Err(foreign("an empty file")),
         Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let traces = ["-wal"].map(|suffix| with_suffix(path, suffix));
+            let traces = [with_suffix(path, "-wal"), mark::path(path)];
             match traces.into_iter().find(|trace| trace.exists()) {
                 Some(trace) => Err(StoreError::Gone { path: path.to_owned(), trace }),
                 None => Ok(false),
@@ -67,9 +67,11 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let failed = |source| StoreError::Open { path: path.to_owned(), source };
     private(OpenOptions::new().create(true).truncate(true)).open(&draft).map_err(failed)?;
     let schema = format!(
-        "PRAGMA journal_mode = WAL; BEGIN; {} PRAGMA application_id = {APPLICATION_ID}; \
-         PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;",
-        include_str!("../schema.sql")
+        "PRAGMA journal_mode = WAL; BEGIN; {} PRAGMA application_id = {}; \
+         PRAGMA user_version = {}; COMMIT;",
+        check::SCHEMA,
+        check::APPLICATION_ID,
+        check::SCHEMA_VERSION
     );
     let connection = Connection::open(&draft).and_then(|connection| {
         connection.execute_batch(PRAGMAS)?;
@@ -92,27 +94,30 @@ pub(super) fn sync_log(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// Opens a file that is there, and checks that it is a store of a schema that this hearthd knows.
+/// Opens a file that is there, and checks it. What is refused is left as it is.
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let failed = |source| StoreError::from_sqlite(path, Operation::Open, source);
+    let unreadable = |source| StoreError::Open { path: mark::path(path), source };
+    // Before the store is looked into: its writer may commit in between.
+    let mark = mark::read(path).map_err(unreadable)?;
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // A log that belongs to another store, or to none, must not be written back at the end.
+    let keep_log = |keep| {
+        let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+        connection.set_db_config(option, keep).map(drop).map_err(failed)
+    };
+    keep_log(true)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(PRAGMAS).map_err(failed)?;
-    let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get(0));
-    let application: i64 = number("application_id").map_err(failed)?;
-    let version: i64 = number("user_version").map_err(failed)?;
-    let (path, known) = (path.to_owned(), SCHEMA_VERSION);
-    if application != APPLICATION_ID {
-        let why = format!("an SQLite file of another program, application id {application}");
-        return Err(StoreError::Foreign { path, why });
+    check::kind(&connection, path)?;
+    if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        check::pages(&connection, path)?;
     }
-    match version.cmp(&known) {
-        Ordering::Less => Err(StoreError::Older { path, found: version, known }),
-        Ordering::Greater => Err(StoreError::Newer { path, found: version, known }),
-        Ordering::Equal => Ok(connection),
-    }
+    check::content(&connection, path, mark)?;
+    keep_log(false)?;
+    Ok(connection)
 }
 
 /// The store's path with something behind its file name.

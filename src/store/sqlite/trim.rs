@@ -7,7 +7,36 @@ use super::write::{integer, set_meta};
 use crate::event::ClockTime;
 use crate::store::{Lost, QUARANTINE_MAX_BYTES, Retention, Trimmed};
 
-/// Trims every table once, of at most `rows` rows each (and of what hangs on those).
+/// Records removed for each row of another table: so many can come of one message. They lie side by
+/// side, so they cost less all the same.
+const RECORDS_PER_ROW: usize = 4;
+
+/// Removes at most ?2 rows that are not younger than ?1.
+const BY_HORIZON: [&str; 5] = [
+    "DELETE FROM payloads WHERE key IN (SELECT key FROM payloads WHERE at <= ?1 LIMIT ?2)",
+    "DELETE FROM members WHERE notification IN (SELECT id FROM notifications \
+     WHERE deadline IS NULL AND touched <= ?1 LIMIT ?2)",
+    "DELETE FROM notifications WHERE id IN (SELECT id FROM notifications \
+     WHERE deadline IS NULL AND touched <= ?1 LIMIT ?2)",
+    "DELETE FROM clips WHERE (session, url) IN \
+     (SELECT session, url FROM clips WHERE at <= ?1 LIMIT ?2)",
+    "DELETE FROM released WHERE ordering_key IN \
+     (SELECT ordering_key FROM released WHERE at <= ?1 LIMIT ?2)",
+];
+
+/// The number, time and bytes of the ?1 oldest records.
+const OLDEST_RECORDS: &str =
+    "SELECT sequence, at, octet_length(line) FROM journal ORDER BY sequence LIMIT ?1";
+
+/// The same of messages in quarantine.
+const OLDEST_QUARANTINED: &str = "SELECT id, at, bytes FROM quarantine ORDER BY id LIMIT ?1";
+
+/// Makes a sink's last dead letter longer, if it ends where another one would begin.
+const LONGER_DEAD_LETTER: &str = "UPDATE dead_letters SET last_sequence = ?3, at = ?4 \
+     WHERE sink = ?1 AND last_sequence = ?2 - 1 AND reason = 'journal_full'";
+
+/// Trims every table once, of at most `rows` rows each (four times that of the journal and of
+/// quarantine), and of what hangs on those.
 pub(super) fn all(
     connection: &Connection,
     now: ClockTime,
@@ -15,25 +44,15 @@ pub(super) fn all(
     rows: usize,
 ) -> Result<Trimmed> {
     let horizon = now.before(retention.horizon).0;
-    let statements = [
-        "DELETE FROM payloads WHERE key IN (SELECT key FROM payloads WHERE at <= ?1 LIMIT ?2)",
-        "DELETE FROM members WHERE notification IN (SELECT id FROM notifications \
-         WHERE deadline IS NULL AND touched <= ?1 LIMIT ?2)",
-        "DELETE FROM notifications WHERE id IN (SELECT id FROM notifications \
-         WHERE deadline IS NULL AND touched <= ?1 LIMIT ?2)",
-        "DELETE FROM clips WHERE (session, url) IN \
-         (SELECT session, url FROM clips WHERE at <= ?1 LIMIT ?2)",
-        "DELETE FROM released WHERE ordering_key IN \
-         (SELECT ordering_key FROM released WHERE at <= ?1 LIMIT ?2)",
-    ];
     let limit = integer(rows as u64);
     let mut trimmed = Trimmed::default();
-    for sql in statements {
+    for sql in BY_HORIZON {
         let removed = connection.prepare_cached(sql)?.execute(params![horizon, limit])?;
         trimmed.more |= removed >= rows;
     }
-    journal(connection, now, retention, rows, &mut trimmed)?;
-    quarantine(connection, rows, &mut trimmed)?;
+    let records = rows * RECORDS_PER_ROW;
+    journal(connection, now, retention, records, &mut trimmed)?;
+    quarantine(connection, records, &mut trimmed)?;
     Ok(trimmed)
 }
 
@@ -47,9 +66,8 @@ fn journal(
     let expired = now.before(retention.journal_age).0;
     let allowed = integer(retention.journal_bytes);
     let bytes = meta(connection, "journal_bytes")?;
-    let sql = "SELECT sequence, at, octet_length(line) FROM journal ORDER BY sequence LIMIT ?1";
     let must_go = |at, bytes| at <= expired || bytes > allowed;
-    let Some(oldest) = oldest(connection, sql, rows, bytes, must_go)? else {
+    let Some(oldest) = oldest(connection, OLDEST_RECORDS, rows, bytes, must_go)? else {
         return Ok(());
     };
     trimmed.more |= oldest.more;
@@ -82,10 +100,7 @@ fn dead_letter(
     (first, last): (i64, i64),
     now: ClockTime,
 ) -> Result<()> {
-    let mut longer = connection.prepare_cached(
-        "UPDATE dead_letters SET last_sequence = ?3, at = ?4 \
-         WHERE sink = ?1 AND last_sequence = ?2 - 1 AND reason = 'journal_full'",
-    )?;
+    let mut longer = connection.prepare_cached(LONGER_DEAD_LETTER)?;
     if longer.execute(params![sink, first, last, now.0])? > 0 {
         return Ok(());
     }
@@ -99,8 +114,9 @@ fn dead_letter(
 fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Result<()> {
     let allowed = integer(QUARANTINE_MAX_BYTES);
     let bytes = meta(connection, "quarantine_bytes")?;
-    let sql = "SELECT id, at, bytes FROM quarantine ORDER BY id LIMIT ?1";
-    let Some(oldest) = oldest(connection, sql, rows, bytes, |_, bytes| bytes > allowed)? else {
+    let Some(oldest) =
+        oldest(connection, OLDEST_QUARANTINED, rows, bytes, |_, bytes| bytes > allowed)?
+    else {
         return Ok(());
     };
     trimmed.more |= oldest.more;
@@ -138,4 +154,35 @@ fn oldest(
         (last, bytes, count) = (Some(number), bytes - size, count + 1);
     }
     Ok(last.map(|last| Oldest { last, bytes, more: count >= rows }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::SCHEMA;
+    use super::*;
+
+    /// How SQLite goes about a statement, a step a line.
+    fn plan(connection: &Connection, sql: &str) -> Vec<String> {
+        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_>>().unwrap()
+    }
+
+    #[test]
+    fn no_table_is_read_from_end_to_end() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCHEMA).unwrap();
+        let others = [OLDEST_RECORDS, OLDEST_QUARANTINED, LONGER_DEAD_LETTER];
+        for sql in BY_HORIZON.into_iter().chain(others) {
+            let steps = plan(&connection, sql);
+            assert!(!steps.is_empty(), "{sql}");
+            for step in steps {
+                // In the order of its key, and ended by its limit.
+                let in_order = sql.contains("LIMIT ?1") && step.starts_with("SCAN");
+                let by_index = ["SEARCH", "LIST SUBQUERY"].iter().any(|w| step.starts_with(w));
+                assert!(in_order || by_index, "{step}: {sql}");
+            }
+        }
+        let scan = plan(&connection, "DELETE FROM payloads WHERE at + 0 <= 1");
+        assert!(scan[0].starts_with("SCAN"), "what this test looks for: {scan:?}");
+    }
 }

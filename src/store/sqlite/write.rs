@@ -167,6 +167,12 @@ pub(super) fn cursor(connection: &Connection, sink: &str, sequence: u64) -> Resu
     statement.execute(params![sink, integer(sequence)]).map(drop)
 }
 
+/// Counts a commit, which this is a part of; returns its number.
+pub(super) fn count_commit(connection: &Connection) -> Result<i64> {
+    let sql = "UPDATE meta SET value = value + 1 WHERE name = 'commits' RETURNING value";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+}
+
 pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> Result<()> {
     let mut statement = connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
     statement.execute(params![name, value]).map(drop)

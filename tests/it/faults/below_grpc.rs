@@ -1,8 +1,75 @@
 //! Endpoints that accept connections and break below gRPC.
 
-use pubsub_test_server::{Rule, Server};
+use std::time::Duration;
 
-use super::Trial;
+use pubsub_test_server::{Mode, Proxy, Rule, Server};
+
+use super::{LIMIT, Trial, home};
+use crate::support::emulator::wait_until;
+
+/// How long the cost of a broken endpoint is watched.
+const WATCHED: Duration = Duration::from_secs(10);
+/// The most of a core that it may cost (issue: 2 %).
+const CPU_LIMIT: f64 = 0.02;
+
+/// Pulls through a proxy that breaks and heals.
+fn broken(mode: Mode, reason: &str) {
+    let server = Server::start();
+    let proxy = Proxy::start(server.port());
+    let mut home = home(&format!("127.0.0.1:{}", proxy.port()));
+    // Long enough for the cost to be that of production; short enough to see it heal.
+    for (name, value) in [("MIN", "1s"), ("MAX", "8s")] {
+        home.environment.insert(format!("HEARTHD_PUBSUB__REOPEN_BACKOFF_{name}"), value.to_owned());
+    }
+    home.environment.insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "5s".to_owned());
+    let mut trial = Trial::with(server, home);
+    trial.publish(5);
+    trial.drain();
+    proxy.set(mode);
+    trial.publish(5);
+    let opens = format!("hearthd_pubsub_stream_opens_total{{reason=\"{reason}\"}}");
+    trial.wait_for(&opens, |opens| opens >= 1);
+    trial.wait_for("hearthd_pubsub_stream_up", |up| up == 0);
+    trial.wait_for("hearthd_pubsub_reachable", |reachable| reachable == 0);
+    let before = trial.service.cpu_seconds();
+    wait_until(WATCHED, || false);
+    let share = (trial.service.cpu_seconds() - before) / WATCHED.as_secs_f64();
+    assert!(share < CPU_LIMIT, "{:.1} % of a core", share * 100.0);
+    proxy.set(Mode::Forward);
+    let drained = wait_until(LIMIT, || trial.server.unacked().is_empty());
+    assert!(drained, "{}", trial.service.log());
+    trial.finish();
+}
+
+#[test]
+fn connections_are_refused() {
+    broken(Mode::Refuse, "stalled");
+}
+
+#[test]
+fn connections_are_reset() {
+    broken(Mode::Reset, "stalled");
+}
+
+#[test]
+fn connections_are_closed_at_once() {
+    broken(Mode::Close, "stalled");
+}
+
+#[test]
+fn the_endpoint_speaks_http_1() {
+    broken(Mode::Http1, "stalled");
+}
+
+#[test]
+fn the_server_freezes() {
+    broken(Mode::Freeze, "unreachable");
+}
+
+#[test]
+fn answers_are_lost_on_the_way() {
+    broken(Mode::FreezeAnswers, "unreachable");
+}
 
 /// Answers every request with an HTTP status and no gRPC status, as proxies do.
 fn bare_http_status(status: u16, reason: &str) {

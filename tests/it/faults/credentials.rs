@@ -3,9 +3,11 @@
 use std::fs;
 
 use pubsub_test_server::{Auth, Key, Server};
+use serde_json::json;
 
 use super::{Trial, home};
 use crate::support::daemon::Home;
+use crate::support::token_server::{TOKEN, TokenServer};
 
 const EMAIL: &str = "hearthd@test.iam.gserviceaccount.com";
 const AUTH_UP: &str = "hearthd_auth_up";
@@ -92,5 +94,70 @@ fn a_rotated_key_is_taken_up_while_the_old_one_still_works() {
     let opens = "hearthd_pubsub_stream_opens_total{reason=\"new_key\"}";
     trial.wait_for(opens, |opens| opens == 1);
     trial.server.require_auth(new.public());
+    trial.finish();
+}
+
+/// A home whose service gets its token elsewhere, and needs it for the server.
+fn home_with_endpoint(server: &Server) -> Home {
+    let mut home = home("");
+    home.environment.insert("HEARTHD_PUBSUB__ENDPOINT".to_owned(), server.url());
+    home
+}
+
+#[test]
+fn workload_identity_exchanges_a_token() {
+    let tokens = TokenServer::start();
+    let server = Server::start();
+    let mut home = home_with_endpoint(&server);
+    let subject = home.path("subject-token");
+    fs::write(&subject, "token-of-the-platform").unwrap();
+    let file = json!({
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/\
+                     providers/p",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": format!("http://{}/v1/token", tokens.host()),
+        "credential_source": {"file": subject},
+    });
+    fs::write(home.path("key.json"), file.to_string()).unwrap();
+    let path = home.path("key.json").display().to_string();
+    home.environment.insert("HEARTHD_PUBSUB__CREDENTIALS_FILE".to_owned(), path);
+    let mut trial = Trial::with(server, home);
+    trial.publish(5);
+    trial.drain();
+    assert!(tokens.answers() > 0);
+    assert!(trial.server.log().tokens.iter().all(|token| token == TOKEN));
+    trial.finish();
+}
+
+#[test]
+fn the_metadata_server_is_asked_until_it_answers() {
+    let tokens = TokenServer::start();
+    tokens.set_failing(true);
+    let server = Server::start();
+    let mut home = home_with_endpoint(&server);
+    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
+    let mut trial = Trial::with(server, home);
+    trial.publish(5);
+    trial.wait_for("hearthd_auth_failures_total{stage=\"token\"}", |failures| failures >= 2);
+    assert_eq!(trial.service.series(AUTH_UP), 0);
+    tokens.set_failing(false);
+    trial.drain();
+    assert_eq!(trial.service.series(AUTH_UP), 1);
+    assert!(trial.server.log().tokens.iter().all(|token| token == TOKEN));
+    trial.finish();
+}
+
+#[test]
+fn systemd_passes_the_key() {
+    let (server, key) = (Server::start(), Key::generate(EMAIL));
+    server.require_auth(key.public());
+    let mut home = home_with_endpoint(&server);
+    fs::create_dir(home.path("credentials")).unwrap();
+    fs::write(home.path("credentials/service-account.json"), key.json()).unwrap();
+    let folder = home.path("credentials").display().to_string();
+    home.environment.insert("CREDENTIALS_DIRECTORY".to_owned(), folder);
+    let mut trial = Trial::with(server, home);
+    trial.publish(5);
     trial.finish();
 }

@@ -130,6 +130,16 @@ impl Service {
         lines.find(|(name, _)| *name == series).map_or(0, |(_, value)| value.parse().unwrap())
     }
 
+    /// Seconds of a core that it has used.
+    pub(crate) fn cpu_seconds(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // The name of the program, in parentheses, may hold anything.
+        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+        let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+        // Linux shows ticks of 10 ms to programs, whatever its own clock does.
+        ticks / 100.0
+    }
+
     /// The memory that it holds now, in MiB.
     pub(crate) fn memory_mib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

@@ -155,3 +155,62 @@ fn pem(der: &[u8]) -> String {
     let lines: Vec<_> = lines.collect();
     format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
 }
+
+#[cfg(test)]
+mod tests {
+    use aws_lc_rs::rand::SystemRandom;
+    use aws_lc_rs::signature::RSA_PKCS1_SHA256;
+
+    use super::*;
+
+    const EMAIL: &str = "hearth@test.iam.gserviceaccount.com";
+    const NOW: u64 = 1_700_000_000;
+
+    fn encode(part: &Value) -> String {
+        BASE64_URL_SAFE_NO_PAD.encode(part.to_string())
+    }
+
+    /// Header, claims and signature of a token.
+    fn token(key: &Key, claims: &Value) -> [String; 3] {
+        let base64: String = key.pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let pair = KeyPair::from_pkcs8(&BASE64_STANDARD.decode(base64).unwrap()).unwrap();
+        let (header, claims) = (encode(&json!({ "alg": "RS256", "kid": key.id })), encode(claims));
+        let mut signature = vec![0; pair.public_modulus_len()];
+        let signed = format!("{header}.{claims}");
+        let random = SystemRandom::new();
+        pair.sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).unwrap();
+        [header, claims, BASE64_URL_SAFE_NO_PAD.encode(signature)]
+    }
+
+    #[test]
+    fn each_fault_of_a_token_is_found() {
+        let key = Key::generate(EMAIL);
+        let now = UNIX_EPOCH + Duration::from_secs(NOW);
+        let check = |token: &[String]| key.public.check(&token.join("."), now);
+        let good = json!({
+            "iss": EMAIL, "sub": EMAIL, "scope": SCOPE, "iat": NOW - 10, "exp": NOW + 3610,
+        });
+        let token_of_good = token(&key, &good);
+        assert_eq!(check(&token_of_good), Ok(()));
+
+        let faults = [
+            ("iss", json!("someone"), "iss is"),
+            ("sub", json!(null), "sub is"),
+            ("scope", json!(format!("{SCOPE}.readonly")), "the scope is"),
+            ("iat", json!(NOW + 61), "iat"),
+            ("exp", json!(NOW - 61), "exp"),
+            ("exp", json!(NOW + 3611), "valid from"),
+            ("exp", json!("tomorrow"), "exp is no time"),
+        ];
+        for (name, value, reason) in faults {
+            let mut claims = good.clone();
+            claims[name] = value;
+            let error = check(&token(&key, &claims)).unwrap_err();
+            assert!(error.starts_with(reason), "{name}: {error}");
+        }
+        let [header, _, signature] = token_of_good;
+        let forged = [header, encode(&json!({ "iss": EMAIL })), signature];
+        assert_eq!(check(&forged).unwrap_err(), "the signature is not of this key");
+        assert_eq!(check(&["x".to_owned()]).unwrap_err(), "not a JWT: too few parts");
+    }
+}

@@ -154,3 +154,16 @@ pub enum Admin {
     /// It is never answered.
     Hang,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_ends_after_its_count() {
+        let mut rule = Rule::times(2, 'x');
+        assert_eq!([rule.next(), rule.next(), rule.next()], [Some('x'), Some('x'), None]);
+        let mut rule = Rule::always('x');
+        assert_eq!([rule.next(), rule.next(), rule.next()], [Some('x'); 3]);
+    }
+}

@@ -1,5 +1,6 @@
 //! Connections, and the way of a request through the gate to gRPC or HTTP+JSON, which share a port.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +9,10 @@ use axum::http::header::AUTHORIZATION;
 use axum::http::{HeaderMap, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Router};
+use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use socket2::{SockRef, Socket};
 use tokio::net::{TcpListener, TcpStream};
@@ -47,25 +48,36 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route_service("/google.pubsub.v1.Subscriber/{method}", service::service(shared.clone()))
+        .route("/google.pubsub.v1.Subscriber/StreamingPull", post(service::streaming_pull))
+        .route("/google.pubsub.v1.Subscriber/Acknowledge", post(service::acknowledge))
+        .route("/google.pubsub.v1.Subscriber/ModifyAckDeadline", post(service::modify_ack_deadline))
         .route("/v1/projects/{project}/subscriptions/{name}", get(admin::get_subscription))
         .route("/v1/projects/{project}/topics/{name}", get(admin::get_topic))
         .layer(middleware::from_fn_with_state(shared.clone(), gate))
         .with_state(shared)
 }
 
-async fn serve_connection(socket: TcpStream, router: Router) {
-    let (Ok(()), Ok(handle)) = (socket.set_nodelay(true), SockRef::from(&socket).try_clone())
-    else {
-        return;
-    };
+/// Serves one connection until its client leaves. An error is the client's way of leaving.
+async fn serve_connection(socket: TcpStream, router: Router) -> io::Result<()> {
+    socket.set_nodelay(true)?;
+    let handle = SockRef::from(&socket).try_clone()?;
     let connection = Arc::new(Connection { socket: handle, ended: Notify::new() });
     let service = TowerToHyperService::new(router.layer(Extension(connection.clone())));
-    let server = auto::Builder::new(TokioExecutor::new());
+    // HTTP/2 begins with "PRI". Of HTTP/1.1 only GET is served.
+    let mut start = [0];
+    socket.peek(&mut start).await?;
+    let socket = TokioIo::new(socket);
+    let serve = async {
+        if start == *b"P" {
+            let server = http2::Builder::new(TokioExecutor::new());
+            server.serve_connection(socket, service).await
+        } else {
+            http1::Builder::new().serve_connection(socket, service).await
+        }
+    };
     tokio::select! {
-        // An error is the client's way of leaving.
-        _ = server.serve_connection(TokioIo::new(socket), service) => {}
-        () = connection.ended.notified() => {}
+        served = serve => served.map_err(io::Error::other),
+        () = connection.ended.notified() => Ok(()),
     }
 }
 

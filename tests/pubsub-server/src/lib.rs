@@ -13,6 +13,7 @@ mod clock;
 mod faults;
 mod http;
 mod log;
+mod proto;
 mod proxy;
 mod service;
 mod subscription;
@@ -22,7 +23,6 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use googleapis_tonic_google_pubsub_v1::google::pubsub::v1::PubsubMessage;
 pub use tonic::{Code, Status};
 
 pub use crate::auth::{Key, PublicKey};
@@ -30,6 +30,7 @@ use crate::background::Background;
 use crate::clock::Clock;
 pub use crate::faults::{Admin, Answer, Auth, End, Faults, Rule};
 pub use crate::log::{AuthFailure, Log, Outcome, Requests, StreamLog, StreamSettings};
+use crate::proto::PubsubMessage;
 pub use crate::proxy::{Mode, Proxy};
 pub use crate::subscription::Flood;
 use crate::subscription::Subscription;
@@ -212,6 +213,5 @@ fn proto(message: Message) -> PubsubMessage {
         message_id: message.id.unwrap_or_default(),
         publish_time: message.publish_time.map(Into::into),
         ordering_key: message.ordering_key,
-        ..PubsubMessage::default()
     }
 }

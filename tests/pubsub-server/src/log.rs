@@ -91,7 +91,7 @@ pub struct Requests {
     pub count: u64,
     /// Number of ids in them.
     pub ids: u64,
-    /// Ids that took effect, in order, but for those of a flood.
+    /// Ids in requests that were carried out, in order, but for those of a flood.
     pub applied: Vec<String>,
     /// Ids in requests that were answered OK and forgotten.
     pub lost: Vec<String>,

@@ -1,100 +1,67 @@
 //! The gRPC service `google.pubsub.v1.Subscriber`. Acks that ride on a stream are ignored: the
 //! clients of this version send them as calls of their own.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::{Extension, State};
 use futures_util::stream::{self, Stream, StreamExt as _};
-use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as proto;
-use proto::{AcknowledgeRequest, ModifyAckDeadlineRequest};
-use proto::{StreamingPullRequest, StreamingPullResponse};
+use prost::Message;
 use tokio::sync::Notify;
+use tonic::server::Grpc;
 use tonic::{Request, Response, Status, Streaming};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
 
-use self::generated::subscriber_server::{Subscriber, SubscriberServer};
 use crate::Shared;
 use crate::faults::{Answer, End};
 use crate::http::Connection;
 use crate::log::StreamSettings;
+use crate::proto::{
+    AcknowledgeRequest, ModifyAckDeadlineRequest, StreamingPullRequest, StreamingPullResponse,
+};
 use crate::subscription::Next;
 
-#[expect(
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    clippy::too_many_lines,
-    unreachable_pub,
-    unused_qualifications,
-    reason = "the generator writes in its own style"
-)]
-mod generated {
-    include!(concat!(env!("OUT_DIR"), "/google.pubsub.v1.Subscriber.rs"));
+type HttpRequest = axum::extract::Request;
+type HttpResponse = axum::http::Response<tonic::body::Body>;
+
+pub(crate) async fn streaming_pull(
+    State(shared): State<Arc<Shared>>,
+    Extension(connection): Extension<Arc<Connection>>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let call = service_fn(|request| pull(shared.clone(), connection.clone(), request));
+    grpc().streaming(call, request).await
 }
 
-/// `google.protobuf.Empty`. It has a name because the generator takes no `()`.
-pub(crate) type Empty = ();
-
-/// The service as a web service.
-pub(crate) fn service(shared: Arc<Shared>) -> SubscriberServer<Service> {
-    // Acknowledge requests may be of any size.
-    SubscriberServer::new(Service { shared }).max_decoding_message_size(usize::MAX)
-}
-
-pub(crate) struct Service {
-    shared: Arc<Shared>,
-}
-
-#[tonic::async_trait]
-impl Subscriber for Service {
-    type StreamingPullStream =
-        Pin<Box<dyn Stream<Item = Result<StreamingPullResponse, Status>> + Send>>;
-
-    async fn streaming_pull(
-        &self,
-        request: Request<Streaming<StreamingPullRequest>>,
-    ) -> Result<Response<Self::StreamingPullStream>, Status> {
-        let connection = request.extensions().get::<Arc<Connection>>().cloned();
-        let connection = connection.expect("every connection is in its requests");
-        let mut requests = request.into_inner();
-        let first = requests.message().await?;
-        let first = first.ok_or_else(|| Status::invalid_argument("no first request"))?;
-        let session = Session::open(self.shared.clone(), connection, first);
-        // What follows is keep-alives. They must be read, or they would use up the window.
-        tokio::spawn(async move { while let Ok(Some(_)) = requests.message().await {} });
-        if session.shared.lock().faults.early_headers {
-            return Ok(Response::new(Box::pin(session.responses())));
-        }
-        match session.next().await {
-            // Before the headers, an error is the whole response.
-            Some(Err(status)) => Err(status),
-            first => Ok(Response::new(Box::pin(stream::iter(first).chain(session.responses())))),
-        }
-    }
-
-    async fn acknowledge(
-        &self,
-        request: Request<AcknowledgeRequest>,
-    ) -> Result<Response<Empty>, Status> {
+pub(crate) async fn acknowledge(
+    State(shared): State<Arc<Shared>>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let call = service_fn(async |request: Request<AcknowledgeRequest>| {
         let fault = {
-            let mut subscription = self.shared.lock();
+            let mut subscription = shared.lock();
             let fault = subscription.faults.acknowledge.next();
             subscription.acknowledge(&request.into_inner().ack_ids, fault.as_ref());
-            subscription.assign(self.shared.clock.now());
+            subscription.assign(shared.clock.now());
             fault
         };
         answer(fault).await
-    }
+    });
+    grpc().unary(call, request).await
+}
 
-    async fn modify_ack_deadline(
-        &self,
-        request: Request<ModifyAckDeadlineRequest>,
-    ) -> Result<Response<Empty>, Status> {
+pub(crate) async fn modify_ack_deadline(
+    State(shared): State<Arc<Shared>>,
+    request: HttpRequest,
+) -> HttpResponse {
+    let call = service_fn(async |request: Request<ModifyAckDeadlineRequest>| {
         let request = request.into_inner();
         let seconds = u64::try_from(request.ack_deadline_seconds)
             .map_err(|_| Status::invalid_argument("the deadline is negative"))?;
         let fault = {
-            let mut subscription = self.shared.lock();
-            let now = self.shared.clock.now();
+            let mut subscription = shared.lock();
+            let now = shared.clock.now();
             let fault = subscription.faults.modify_ack_deadline.next();
             let deadline = Duration::from_secs(seconds);
             subscription.modify_ack_deadline(&request.ack_ids, deadline, fault.as_ref(), now);
@@ -102,16 +69,50 @@ impl Subscriber for Service {
             fault
         };
         answer(fault).await
-    }
+    });
+    grpc().unary(call, request).await
 }
 
-async fn answer(fault: Option<Answer>) -> Result<Response<Empty>, Status> {
+/// What turns a call into a web request, and back.
+fn grpc<Q, A>() -> Grpc<ProstCodec<A, Q>>
+where
+    Q: Message + Default + Send + 'static,
+    A: Message + Send + 'static,
+{
+    // Acknowledge requests may be of any size.
+    Grpc::new(ProstCodec::default()).max_decoding_message_size(usize::MAX)
+}
+
+async fn answer(fault: Option<Answer>) -> Result<Response<()>, Status> {
     match fault {
         None | Some(Answer::Lost) => {}
         Some(Answer::Status(status)) => return Err(status),
         Some(Answer::Delayed(delay)) => tokio::time::sleep(delay).await,
     }
     Ok(Response::new(()))
+}
+
+type Responses = stream::BoxStream<'static, Result<StreamingPullResponse, Status>>;
+
+async fn pull(
+    shared: Arc<Shared>,
+    connection: Arc<Connection>,
+    request: Request<Streaming<StreamingPullRequest>>,
+) -> Result<Response<Responses>, Status> {
+    let mut requests = request.into_inner();
+    let first = requests.message().await?;
+    let first = first.ok_or_else(|| Status::invalid_argument("no first request"))?;
+    let session = Session::open(shared, connection, first);
+    // What follows is keep-alives. They must be read, or they would use up the window.
+    tokio::spawn(async move { while let Ok(Some(_)) = requests.message().await {} });
+    if session.shared.lock().faults.early_headers {
+        return Ok(Response::new(session.responses().boxed()));
+    }
+    match session.next().await {
+        // Before the headers, an error is the whole response.
+        Some(Err(status)) => Err(status),
+        first => Ok(Response::new(stream::iter(first).chain(session.responses()).boxed())),
+    }
 }
 
 /// An open stream. Dropping it gives up what it holds: so it ends when the client leaves.

@@ -4,6 +4,7 @@
 //! for nothing: it wakes the streams that have something to send.
 
 mod flood;
+mod requests;
 mod stream;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,18 +12,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use fastrand::Rng;
-use googleapis_tonic_google_pubsub_v1::google::pubsub::v1 as proto;
-use proto::streaming_pull_response::SubscriptionProperties;
-use proto::{PubsubMessage, ReceivedMessage, StreamingPullResponse};
 use tokio::sync::Notify;
 
 pub use self::flood::Flood;
 use self::stream::Stream;
-use crate::faults::{Answer, End, Faults};
-use crate::log::{Log, Outcome, Requests, StreamSettings, note};
+use crate::faults::{End, Faults};
+use crate::log::{Log, Outcome, StreamSettings};
+use crate::proto::{PubsubMessage, ReceivedMessage, StreamingPullResponse, SubscriptionProperties};
 
-/// How long a nacked message waits before it is delivered again; what the emulator takes.
-const NACK_PAUSE: Duration = Duration::from_millis(50);
 /// Most messages in one response. Google's responses are of this size when there is a backlog.
 const BATCH_MESSAGES: usize = 500;
 /// Size from which a response takes no further message.
@@ -42,7 +39,7 @@ pub(crate) struct Subscription {
     /// When leases and pauses end, and of which message.
     timers: BTreeSet<(Duration, u64)>,
     streams: BTreeMap<u64, Stream>,
-    /// The stream that got the last message.
+    /// The first stream to be asked whether it has room for the next message.
     turn: u64,
     /// Set while messages are delivered in random order.
     shuffle: Option<Rng>,
@@ -199,9 +196,8 @@ impl Subscription {
             entry.deliveries += 1;
             bytes += entry.message.data.len();
             batch.push(ReceivedMessage {
-                ack_id: format!("{sequence}-{lease}"),
+                ack_id: requests::ack_id(sequence, lease),
                 message: Some(entry.message.clone()),
-                delivery_attempt: 0, // only dead-letter policies count them
             });
         }
         if batch.is_empty() {
@@ -217,69 +213,8 @@ impl Subscription {
             received_messages: batch,
             subscription_properties: Some(SubscriptionProperties {
                 exactly_once_delivery_enabled: exactly_once,
-                message_ordering_enabled: false,
             }),
-            ..Default::default()
         })
-    }
-
-    /// Acks messages, as the fault allows. An ack of a lease that ended is as good as any.
-    pub(crate) fn acknowledge(&mut self, ack_ids: &[String], fault: Option<&Answer>) {
-        self.log.acknowledge.count += 1;
-        self.log.acknowledge.ids += ack_ids.len() as u64;
-        for (sequence, _) in ack_ids.iter().filter_map(|id| parse_ack_id(id)) {
-            let Some(entry) = self.messages.get(&sequence) else { continue };
-            let from_flood = entry.from_flood;
-            if let Some(list) = list_for(fault, from_flood, &mut self.log.acknowledge) {
-                note(list, entry.message.message_id.clone());
-            }
-            if is_forgotten(fault) {
-                continue;
-            }
-            if self.take_away(sequence, State::Acked) {
-                self.log.acked += 1;
-            }
-            if from_flood {
-                self.messages.remove(&sequence);
-            }
-        }
-    }
-
-    /// Extends leases, or nacks for zero seconds, as the fault allows. What is not leased under
-    /// its ack id any more stays as it is.
-    pub(crate) fn modify_ack_deadline(
-        &mut self,
-        ack_ids: &[String],
-        deadline: Duration,
-        fault: Option<&Answer>,
-        now: Duration,
-    ) {
-        self.log.modify_ack_deadline.count += 1;
-        self.log.modify_ack_deadline.ids += ack_ids.len() as u64;
-        for (sequence, number) in ack_ids.iter().filter_map(|id| parse_ack_id(id)) {
-            let Some(entry) = self.messages.get_mut(&sequence) else { continue };
-            let list = list_for(fault, entry.from_flood, &mut self.log.modify_ack_deadline);
-            if let Some(list) = list {
-                note(list, entry.message.message_id.clone());
-            }
-            if is_forgotten(fault) {
-                continue;
-            }
-            let State::Leased(lease) = &mut entry.state else { continue };
-            if lease.number != number {
-                continue;
-            }
-            if deadline.is_zero() {
-                note(&mut self.log.nacked, entry.message.message_id.clone());
-                let until = now + NACK_PAUSE;
-                self.take_away(sequence, State::Paused { until });
-                self.timers.insert((until, sequence));
-            } else {
-                self.timers.remove(&(lease.until, sequence));
-                lease.until = now + deadline;
-                self.timers.insert((lease.until, sequence));
-            }
-        }
     }
 
     // ── time, and the hand-out ───────────────────────────────────────────────────────────────────
@@ -325,8 +260,8 @@ impl Subscription {
     fn next_stream(&self, size: i64) -> Option<u64> {
         let ignore_limits = self.faults.ignore_flow_control;
         self.streams
-            .range(self.turn + 1..)
-            .chain(self.streams.range(..=self.turn))
+            .range(self.turn..)
+            .chain(self.streams.range(..self.turn))
             .find(|(_, stream)| stream.has_room(size, ignore_limits))
             .map(|(number, _)| *number)
     }
@@ -340,7 +275,7 @@ impl Subscription {
         let lease =
             Lease { number: self.next_lease, stream: number, until: now + stream.ack_deadline() };
         self.next_lease += 1;
-        self.turn = number;
+        self.turn = number + 1;
         entry.state = State::Leased(lease);
         self.timers.insert((lease.until, sequence));
         stream.hold(sequence, lease.number, size);
@@ -421,32 +356,9 @@ impl Subscription {
     }
 }
 
-/// Where the log notes the ids of a request. What takes effect on a flood is only counted.
-fn list_for<'a>(
-    fault: Option<&Answer>,
-    from_flood: bool,
-    requests: &'a mut Requests,
-) -> Option<&'a mut Vec<String>> {
-    match fault {
-        Some(Answer::Lost) => Some(&mut requests.lost),
-        Some(Answer::Status(_)) => Some(&mut requests.refused),
-        Some(Answer::Delayed(_)) | None => (!from_flood).then_some(&mut requests.applied),
-    }
-}
-
-fn is_forgotten(fault: Option<&Answer>) -> bool {
-    matches!(fault, Some(Answer::Lost | Answer::Status(_)))
-}
-
 /// As long as Google's, and in the order of publishing.
 fn message_id(sequence: u64) -> String {
     (1_000_000_000_000_000 + sequence).to_string()
-}
-
-/// Sequence and lease. `None` for what this server never gave out.
-fn parse_ack_id(ack_id: &str) -> Option<(u64, u64)> {
-    let (sequence, lease) = ack_id.split_once('-')?;
-    Some((sequence.parse().ok()?, lease.parse().ok()?))
 }
 
 /// Bytes that a message counts for in flow control: its data.
@@ -461,3 +373,6 @@ fn outcome(end: &End) -> Outcome {
         End::Reset => Outcome::Reset,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -76,6 +76,22 @@ async fn a_refused_ack_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_delayed_ack_takes_effect_before_its_answer() {
+    let server = Server::start();
+    let delay = Duration::from_secs(3600);
+    server.script(|faults| faults.acknowledge = Rule::always(Answer::Delayed(delay)));
+    server.publish(["one"]);
+    let mut stream = stream(&server.url()).await;
+    message(&mut stream).await.1.ack();
+    wait_until("the ack", || server.unacked().is_empty()).await;
+
+    // The client waits for the answer before it is done.
+    let shutdown = stream.shutdown_token();
+    let early = tokio::time::timeout(Duration::from_millis(200), shutdown.shutdown()).await;
+    assert!(early.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_acked_message_can_be_delivered_again() {
     let server = Server::start();
     let ids = server.publish(["one"]);

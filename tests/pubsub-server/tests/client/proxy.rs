@@ -62,14 +62,18 @@ async fn a_client_that_was_refused_gets_in_later() {
 fn each_mode_ends_a_connection_in_its_way() {
     let server = Server::start();
     let proxy = Proxy::start(server.port());
+    // What a client sent and nobody read would make every end a reset, so this one says nothing.
+    let end = || {
+        let mut socket = TcpStream::connect(("127.0.0.1", proxy.port())).unwrap();
+        socket.read(&mut [0]).map_err(|error| error.kind())
+    };
     proxy.set(Mode::Reset);
-    assert_eq!(answer(&proxy), Err(ErrorKind::ConnectionReset));
+    assert_eq!(end(), Err(ErrorKind::ConnectionReset));
+    proxy.set(Mode::Close);
+    assert_eq!(end(), Ok(0));
     proxy.set(Mode::Http1);
     assert!(answer(&proxy).unwrap().starts_with(b"HTTP/1.1 400 "));
-    assert_eq!(proxy.accepted(), 2);
-    proxy.set(Mode::Close);
-    let mut socket = TcpStream::connect(("127.0.0.1", proxy.port())).unwrap();
-    assert_eq!(socket.read(&mut [0]).unwrap(), 0);
+    assert_eq!(proxy.accepted(), 3);
 }
 
 #[test]

@@ -2,9 +2,15 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use google_cloud_gax::error::rpc;
 use google_cloud_pubsub::subscriber::MessageStream;
+use http_body_util::Full;
+use hyper::Request;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pubsub_test_server::{Code, End, Outcome, Rule, Server, Status};
+use tokio::net::TcpStream;
 
 use crate::support::{SUBSCRIPTION, anyone, message, next, stream, subscriber, wait_until};
 
@@ -77,11 +83,13 @@ async fn a_reset_connection_makes_the_client_open_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_gives_its_messages_back() {
     let server = Server::start();
-    server.publish(["one"]);
-    let mut stream = stream(&server.url()).await;
-    let (_, _held) = message(&mut stream).await;
-    drop(stream);
-    wait_until("the end", || server.log().streams[0].outcome == Outcome::Left).await;
+    let ids = server.publish(["one"]);
+    let mut leaving = stream(&server.url()).await;
+    let (_, _held) = message(&mut leaving).await;
+    drop(leaving);
+    let (again, _held) = message(&mut stream(&server.url()).await).await;
+    assert_eq!(again.message_id, ids[0]);
+    assert_eq!(server.log().streams[0].outcome, Outcome::Left);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -130,6 +138,31 @@ async fn a_silent_server_delivers_when_it_speaks_again() {
     assert_eq!(server.log().delivered, 0);
     server.script(|faults| faults.silent = false);
     tokio::time::timeout(Duration::from_secs(20), receiving).await.unwrap().unwrap();
+}
+
+/// Google's client hides when the headers come, so this opens a stream by hand.
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_come_with_the_first_message_or_at_once() {
+    let server = Server::start();
+    let socket = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
+    let (client, connection) =
+        http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let open = || {
+        let empty_message = Full::new(Bytes::from_static(&[0; 5]));
+        let uri = format!("{}/google.pubsub.v1.Subscriber/StreamingPull", server.url());
+        let request = Request::post(uri).header("content-type", "application/grpc");
+        client.clone().send_request(request.body(empty_message).unwrap())
+    };
+
+    let mut headers = Box::pin(open());
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut headers).await;
+    assert!(early.is_err());
+    server.publish(["one"]);
+    headers.await.unwrap();
+    server.script(|faults| faults.early_headers = true);
+    open().await.unwrap();
+    connection.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

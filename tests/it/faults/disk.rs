@@ -1,0 +1,53 @@
+//! A full disk under the running service.
+
+use std::fs;
+
+use pubsub_test_server::Server;
+
+use super::{Trial, home};
+use crate::support::disk::SmallDisk;
+
+const ERRORS: &str = "hearthd_store_errors_total{op=\"commit\"}";
+
+#[test]
+fn a_full_disk_stops_pulling_and_nothing_else() {
+    let Some(disk) = SmallDisk::new(96) else { return };
+    let server = Server::start();
+    let mut home = home(&format!("127.0.0.1:{}", server.port()));
+    let store = disk.path("hearthd.db").display().to_string();
+    home.environment.insert("HEARTHD_STORE__PATH".to_owned(), store);
+    home.environment
+        .insert("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES".to_owned(), "300".to_owned());
+    let mut trial = Trial::with(server, home);
+    trial.publish(50);
+    trial.drain();
+
+    // Others take all the space; then there are more messages than the reserve has room for.
+    disk.fill();
+    trial.publish(4_000);
+    trial.wait_for(ERRORS, |errors| errors >= 3);
+    let acked = trial.server.acked_count();
+    assert!(acked < 4_050, "the disk was not full");
+    let outstanding = trial.service.series("hearthd_pubsub_outstanding_messages");
+    assert!(outstanding <= 301, "{outstanding} messages outstanding");
+    for path in ["/livez", "/readyz"] {
+        assert!(trial.service.get(path).is_some(), "{path}");
+    }
+    // What comes again before it is stored is no duplicate.
+    trial.server.redeliver_all();
+    assert!(trial.service.log().contains("nothing is acked until the store works again"));
+    let errors = trial.service.series(ERRORS);
+    trial.wait_for(ERRORS, |now| now > errors);
+
+    disk.free();
+    trial.drain();
+    // The 50 that were stored before, and those that came twice meanwhile, once stored.
+    let duplicates = trial.service.series("hearthd_messages_duplicate_total{platform=\"sdm\"}");
+    let received = trial.service.series("hearthd_messages_received_total{platform=\"sdm\"}");
+    assert_eq!(received, 4_050 + duplicates);
+    let reserve = disk.path("hearthd.db.reserve");
+    trial.wait_for_server("the reserve is back", |_| {
+        fs::metadata(&reserve).is_ok_and(|file| file.len() == 8 << 20)
+    });
+    trial.finish();
+}
