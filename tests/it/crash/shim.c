@@ -94,10 +94,10 @@ static bool ends_with(const char *text, const char *end) {
     return length >= tail && strcmp(text + length - tail, end) == 0;
 }
 
-/* True for the names of the store's files, whole paths or not. */
+/* True for the names of the store's files that hold anything, whole paths or not. */
 static bool is_store_file(const char *path, const char *prefix) {
     return strncmp(path, prefix, strlen(prefix)) == 0 && !ends_with(path, "-shm")
-        && !ends_with(path, ".lock");
+        && !ends_with(path, ".lock") && !ends_with(path, ".reserve");
 }
 
 /* ── the copy ─────────────────────────────────────────────────────────────────────────────────── */
