@@ -88,13 +88,13 @@ fn a_kill_at_any_point_of_a_batch_loses_nothing_and_doubles_nothing() {
         let mut trial = Trial::new(1, Load::new(1, 0));
         for kill in [
             at("restoring", 1, Then::Kill),
-            at("committing", 3, Then::Kill),
+            at("committing", 3, Then::KillLater),
             at("committing", 2, Then::KillAtWrite(1)),
             at("committing", 2, Then::KillAtWrite(4)),
             at("committing", 3, Then::KillAtSync(1)),
             at("committing", 3, Then::KillAfterSync(1)),
             at("restoring", 1, Then::Kill),
-            at("committed", 3, Then::Kill),
+            at("committed", 3, Then::KillLater),
             at("acked", 3, Then::Kill),
             Kill::AfterAck,
         ] {
@@ -122,7 +122,7 @@ fn a_kill_while_trimming_or_in_a_checkpoint_loses_nothing_and_doubles_nothing() 
         let mut trial = Trial::new(3, Load::new(3, PADDING));
         let environment = &mut trial.home.environment;
         environment.insert("HEARTHD_STORE__JOURNAL_MAX_SIZE".to_owned(), "1 MiB".to_owned());
-        trial.crash(ENDLESS, at("trimming", 12, Then::Kill), power);
+        trial.crash(ENDLESS, at("trimming", 12, Then::KillLater), power);
         for then in [
             Then::KillAtWrite(1),
             Then::KillAtWrite(3),

@@ -9,6 +9,7 @@
  *   SHIM_LINE=TEXT        counting begins, and with SHIM_KILL=line it is killed, ...
  *   SHIM_LINE_COUNT=N     ... when the Nth line with this text was written to standard error.
  *   SHIM_KILL=line        see above
+ *   SHIM_KILL=paused-line the same, after a pause
  *   SHIM_KILL=write:N     before the Nth write to the store
  *   SHIM_KILL=page:N      before the Nth write to the store's main file: only checkpoints do that
  *   SHIM_KILL=sync:N      before the Nth sync of the store
@@ -17,6 +18,9 @@
  *   SHIM_FAIL=main:N      the Nth sync of its main file does, which ends a checkpoint
  *   SHIM_FULL=FILE        writes to the store fail with ENOSPC while this file exists
  *   SHIM_SYNCED=FOLDER    where the copy is kept
+ *
+ * All kills but that at a line come after a pause, in which the thread stands and the others go on:
+ * an ack that was handed over too soon leaves in it.
  *
  * The copy: FOLDER/INODE holds what was synced of a file, FOLDER/names/NAME are hard links to
  * these: the names that the store's folder had when it was synced. The -shm file is memory, and
@@ -40,6 +44,9 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+/* Acks leave every 100 ms. */
+#define PAUSE_US 250000
+
 static const char *store;   /* NULL: do nothing at all */
 static const char *name;    /* its last part */
 static const char *line;    /* NULL: counting began at the start */
@@ -47,7 +54,7 @@ static const char *full;    /* NULL: never */
 static const char *synced;  /* NULL: no copy is kept */
 static char folder[PATH_MAX];
 static atomic_long lines_left;
-static bool kill_at_line;
+static bool kill_at_line, pause_first;
 /* 0: never; what else counts down, from the moment that `counting` is true. */
 static atomic_long kill_at_write, kill_at_page, kill_at_sync, kill_at_synced;
 static atomic_long fail_at_sync, fail_at_main;
@@ -70,6 +77,7 @@ static void join(char path[PATH_MAX], const char *below, const char *part) {
 }
 
 static void kill_now(void) {
+    if (pause_first) usleep(PAUSE_US);
     syscall(SYS_kill, getpid(), SIGKILL);
     /* Other threads may end first; this one must not go on. */
     for (;;) pause();
@@ -267,7 +275,8 @@ __attribute__((constructor)) static void begin(void) {
     atomic_store(&lines_left, count == NULL ? 1 : atol(count));
     atomic_store(&counting, line == NULL);
     const char *at = getenv("SHIM_KILL");
-    kill_at_line = at != NULL && strcmp(at, "line") == 0;
+    pause_first = at == NULL || strcmp(at, "line") != 0;
+    kill_at_line = !pause_first || (at != NULL && strcmp(at, "paused-line") == 0);
     count_down(at, "write", &kill_at_write);
     count_down(at, "page", &kill_at_page);
     count_down(at, "sync", &kill_at_sync);

@@ -38,8 +38,10 @@ pub(crate) struct Point {
 /// What happens to the process there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Then {
-    /// It is killed at that line.
+    /// It is killed at that line, at once.
     Kill,
+    /// It is killed at that line, when acks had the time to leave. So it is with those below.
+    KillLater,
     /// It is killed before its nth write to the store.
     KillAtWrite(u32),
     /// It is killed before the nth page that a checkpoint writes.
@@ -98,6 +100,7 @@ impl Disk {
         }
         match then {
             Then::Kill => set("SHIM_KILL", "line".to_owned()),
+            Then::KillLater => set("SHIM_KILL", "paused-line".to_owned()),
             Then::KillAtWrite(n) => set("SHIM_KILL", format!("write:{n}")),
             Then::KillAtPage(n) => set("SHIM_KILL", format!("page:{n}")),
             Then::KillAtSync(n) => set("SHIM_KILL", format!("sync:{n}")),
