@@ -97,7 +97,7 @@ pub(crate) struct Trial {
     load: Load,
     sent: Vec<Sent>,
     /// Every message that was acked at some time.
-    acked: BTreeSet<String>,
+    pub(crate) acked: BTreeSet<String>,
     runs: Vec<String>,
     pub(crate) seen: Seen,
 }
