@@ -114,10 +114,10 @@ impl Load {
     }
 
     fn traits(&mut self, number: usize) -> Value {
+        let (name, padding) = (format!("Hall {}", self.rng.u8(0..9)), "x".repeat(self.padding));
         let traits = json!({
             "sdm.devices.traits.Temperature": {"ambientTemperatureCelsius": number},
-            "sdm.devices.traits.Info":
-                {"customName": format!("Hall {}", self.rng.u8(0..9)), "x": "x".repeat(self.padding)},
+            "sdm.devices.traits.Info": {"customName": name, "x": padding},
         });
         json!({"resourceUpdate": {"name": self.device(), "traits": traits}})
     }

@@ -98,6 +98,8 @@ pub(crate) struct Trial {
     sent: Vec<Sent>,
     /// Every message that was acked at some time.
     pub(crate) acked: BTreeSet<String>,
+    /// The number of the oldest record that the last crash left in the journal.
+    pub(crate) oldest_record: u64,
     runs: Vec<String>,
     pub(crate) seen: Seen,
 }
@@ -140,6 +142,7 @@ impl Trial {
             load,
             sent: Vec::new(),
             acked: BTreeSet::new(),
+            oldest_record: 0,
             runs: Vec::new(),
             seen: Seen::default(),
         }
@@ -151,7 +154,7 @@ impl Trial {
         let (opens, acks) = (self.open_count(), self.acked_count());
         let mut service = self.spawn(match kill {
             Kill::At(point) => Some(point),
-            _ => None,
+            Kill::UnderLoad(_) | Kill::Starting(_) | Kill::AfterAck => None,
         });
         let watch = Stopwatch::start();
         let mut under_load: Option<Stopwatch> = None;
@@ -216,6 +219,7 @@ impl Trial {
             Stored::default()
         });
         stored.assert_holds_delivered(&delivered);
+        self.oldest_record = stored.oldest_record();
         let unacked = || self.sent.iter().filter(|sent| !acked.contains(&sent.message_id));
         let is_stored = |sent: &Sent| stored.keys.contains(&sent.key());
         self.seen.kills += 1;

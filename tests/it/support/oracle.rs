@@ -132,12 +132,13 @@ pub(crate) struct Stored {
 impl Stored {
     /// Reads a copy, so that the product finds what the crash left behind.
     pub(crate) fn read(store: &Path) -> Result<Self, String> {
-        let folder = tempfile::tempdir().unwrap();
+        let told = |error: std::io::Error| format!("{}: {error}", store.display());
+        let folder = tempfile::tempdir().map_err(told)?;
         let copy = folder.path().join("copy.db");
-        fs::copy(store, &copy).map_err(|error| format!("{}: {error}", store.display()))?;
+        fs::copy(store, &copy).map_err(told)?;
         let log = format!("{}-wal", store.display());
         if Path::new(&log).exists() {
-            fs::copy(log, folder.path().join("copy.db-wal")).unwrap();
+            fs::copy(log, folder.path().join("copy.db-wal")).map_err(told)?;
         }
         Self::read_file(&copy).map_err(|error| error.to_string())
     }
@@ -165,6 +166,11 @@ impl Stored {
                 .query_map([], |row| Ok((number(row, 0)?, number(row, 1)?)))?
                 .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// The number of the oldest record that is still in the journal; 0 if there is none.
+    pub(crate) fn oldest_record(&self) -> u64 {
+        self.journal.keys().next().copied().unwrap_or_default()
     }
 
     /// P1 at the moment of a crash: nothing that was acked needs to come again. A store that can't
