@@ -183,6 +183,10 @@ impl Sqlite {
         self.read(|connection| read::dead_letters(connection, limit))
     }
 
+    pub(super) fn drop_dead_letters(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
+        self.transact(Operation::Commit, |connection| write::drop_dead_letters(connection, ids))
+    }
+
     pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {
         self.read(|connection| read::meta(connection, "last_sequence").map(i64::unsigned_abs))
     }

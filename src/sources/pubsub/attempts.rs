@@ -5,18 +5,19 @@
 //! pause where a connection breaks below gRPC (measured: thousands of attempts a second). So
 //! attempts are slowed down here, and a stream that only attempts is given up.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use google_cloud_auth::credentials::{CacheableResource, Credentials, CredentialsProvider};
 use google_cloud_auth::errors::CredentialsError;
 use http::{Extensions, HeaderMap};
-use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::context::Context;
 use super::status::Interrupt;
 use crate::clock::Clock;
+use crate::event::ClockTime;
 
 /// Attempts a second where nothing comes in: leases are renewed every 3 s, so this is plenty.
 const ATTEMPTS_A_SECOND: i64 = 5;
@@ -30,6 +31,9 @@ const COST: i64 = 1_000_000_000 / ATTEMPTS_A_SECOND;
 /// Attempts that neither acks nor leases explain, after which a stream is given up: the library
 /// makes them within two seconds, then waits for up to a minute between two.
 const OPENING_ATTEMPTS_MAX: u32 = 4;
+/// Attempts further apart are of different outages: the library waits for at most a minute, and the
+/// first few times for seconds.
+const SAME_OUTAGE: Duration = Duration::from_secs(30);
 /// Acks leave within 100 ms, also if the library tries twice.
 const ACKS_LEAVE_WITHIN: Duration = Duration::from_secs(1);
 
@@ -42,6 +46,7 @@ pub(super) struct Attempts {
     settled_at: AtomicI64,
     /// Attempts since the last message that can only be of opening the stream.
     opening: AtomicU32,
+    opening_at: AtomicI64,
     /// When all attempts so far are earned, in nanoseconds of the clock.
     earned_at: AtomicI64,
     interrupt: mpsc::Sender<Interrupt>,
@@ -50,9 +55,9 @@ pub(super) struct Attempts {
 impl Attempts {
     pub(super) fn new(clock: Clock, interrupt: mpsc::Sender<Interrupt>) -> Self {
         let zero = || AtomicI64::new(0);
-        let (settled_at, earned_at) = (zero(), zero());
+        let (settled_at, opening_at, earned_at) = (zero(), zero(), zero());
         let (in_flight, opening) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { clock, in_flight, settled_at, opening, earned_at, interrupt }
+        Self { clock, in_flight, settled_at, opening, opening_at, earned_at, interrupt }
     }
 
     /// A message came.
@@ -71,10 +76,10 @@ impl Attempts {
     /// An attempt is about to be made. Returns how long it must wait.
     fn begin(&self) -> Duration {
         let now = self.clock.now();
-        let settled_at = crate::event::ClockTime(self.settled_at.load(Relaxed));
+        let settled_at = ClockTime(self.settled_at.load(Relaxed));
         let is_explained =
             self.in_flight.load(Relaxed) > 0 || now.since(settled_at) < ACKS_LEAVE_WITHIN;
-        if !is_explained && self.opening.fetch_add(1, Relaxed) + 1 >= OPENING_ATTEMPTS_MAX {
+        if !is_explained && self.count_opening(now) >= OPENING_ATTEMPTS_MAX {
             // An error means that an interrupt is under way already.
             self.interrupt.try_send(Interrupt::Stalled).ok();
         }
@@ -82,6 +87,15 @@ impl Attempts {
         let earned_at = self.earned_at.fetch_add(COST, Relaxed) + COST;
         let wait = earned_at - now.0 - BURST * COST;
         Duration::from_nanos(u64::try_from(wait).unwrap_or(0))
+    }
+
+    /// How many attempts to open the stream there were in this outage, with this one.
+    fn count_opening(&self, now: ClockTime) -> u32 {
+        let last = ClockTime(self.opening_at.swap(now.0, Relaxed));
+        if now.since(last) > SAME_OUTAGE {
+            self.opening.store(0, Relaxed);
+        }
+        self.opening.fetch_add(1, Relaxed) + 1
     }
 }
 
@@ -115,7 +129,6 @@ impl CredentialsProvider for Observed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::ClockTime;
 
     fn attempts() -> (Attempts, mpsc::Receiver<Interrupt>) {
         let (interrupt, interrupts) = mpsc::channel(1);
@@ -143,6 +156,16 @@ mod tests {
         assert!(interrupts.try_recv().is_err());
         attempts.begin();
         assert_eq!(interrupts.try_recv(), Ok(Interrupt::Stalled));
+    }
+
+    #[test]
+    fn streams_that_the_server_ends_now_and_then_are_not_stalled() {
+        let (attempts, _interrupts) = attempts();
+        let at = |seconds| ClockTime::default().after(Duration::from_secs(seconds));
+        for half_hour in 1..10 {
+            assert_eq!(attempts.count_opening(at(half_hour * 1800)), 1);
+        }
+        assert_eq!(attempts.count_opening(at(9 * 1800 + 2)), 2);
     }
 
     #[test]
