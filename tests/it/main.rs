@@ -10,6 +10,8 @@ mod capture;
 #[cfg(test)]
 mod convergence;
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod doctor;
 #[cfg(test)]
 mod faults;
