@@ -1,6 +1,9 @@
 //! The command line: one file per command, and the exit codes.
 
+pub mod capture;
 pub mod check;
+pub mod dead_letters;
+pub mod doctor;
 pub mod graph;
 pub mod notifications;
 pub mod publish;
@@ -14,12 +17,13 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
 use crate::config::{Faults, Settings};
 use crate::daemon::DaemonError;
-use crate::store::{Sqlite, Store};
+use crate::sources::pubsub::SourceError;
+use crate::store::{Sqlite, Store, StoreError};
 
 /// The arguments are wrong.
 pub const EXIT_USAGE: u8 = 64;
@@ -44,16 +48,22 @@ enum Command {
     Run(run::Args),
     /// Check the settings, offline
     Check(check::Args),
+    /// Try what the settings name: key, token, subscription, store
+    Doctor(doctor::Args),
     /// Run capture files through the same code, on a virtual clock
     Replay(replay::Args),
+    /// Record live messages as a capture file
+    Capture(capture::Args),
     /// Publish capture files to a topic, for demonstrations and tests
     Publish(publish::Args),
     /// Show the structures, rooms and devices that a store knows
     Graph(graph::Args),
     /// Show the notifications that a store holds
     Notifications(notifications::Args),
-    /// Show the messages that a store holds in quarantine
+    /// Show, retry or drop the messages that a store holds in quarantine
     Quarantine(quarantine::Args),
+    /// Show or drop the records that sinks lost; what left the journal can't be retried
+    DeadLetters(dead_letters::Args),
 }
 
 /// How a list is shown.
@@ -61,7 +71,7 @@ enum Command {
 enum Format {
     /// For people: a line each, oldest first
     Text,
-    /// For programs: notifications as one array, quarantined messages as an object a line
+    /// For programs: notifications as one array, everything else as an object a line
     Json,
 }
 
@@ -83,6 +93,59 @@ impl StoreArgs {
         match &self.store {
             Some(path) => open(path),
             None => open(&Settings::load(self.config.as_deref(), environment)?.store.path),
+        }
+    }
+
+    /// Opens the store for writing, with the settings: refused while a service runs on it.
+    fn open_for_writing(
+        &self,
+        environment: &BTreeMap<String, String>,
+    ) -> anyhow::Result<(Store, Settings)> {
+        let settings = Settings::load(self.config.as_deref(), environment)?;
+        let path = self.store.as_ref().unwrap_or(&settings.store.path);
+        // Opening for writing would make one.
+        if !path.exists() {
+            return Err(StoreError::Missing { path: path.clone() }.into());
+        }
+        Ok((Store::Sqlite(Box::new(Sqlite::open(path)?)), settings))
+    }
+}
+
+/// Which rows are listed, and how.
+#[derive(clap::Args, Debug)]
+struct ListArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// How many to show, the newest ones
+    #[arg(long, value_name = "COUNT", default_value = "1000")]
+    limit: usize,
+    /// How to show them
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Which rows are changed.
+#[derive(clap::Args, Debug)]
+struct ChangeArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// Their numbers, as the list shows them
+    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    ids: Vec<i64>,
+    /// All that are there
+    #[arg(long)]
+    all: bool,
+}
+
+impl ChangeArgs {
+    /// The numbers meant. Nothing is changed if one of them is not there.
+    fn choose(&self, there: &[i64]) -> anyhow::Result<Vec<i64>> {
+        if self.all {
+            return Ok(there.to_vec());
+        }
+        match self.ids.iter().find(|id| !there.contains(id)) {
+            Some(missing) => bail!("there is no number {missing}: nothing was changed"),
+            None => Ok(self.ids.clone()),
         }
     }
 }
@@ -123,12 +186,17 @@ fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow:
             drop(stdout);
             runtime()?.block_on(run::run(&args, environment))?;
         }
+        Command::Doctor(args) => {
+            return runtime()?.block_on(doctor::run(&args, environment, &mut stdout));
+        }
         Command::Replay(args) => return replay::run(&args, environment, &mut stdout),
+        Command::Capture(args) => runtime()?.block_on(capture::run(args, environment))?,
         Command::Publish(args) => runtime()?.block_on(publish::run(args, environment))?,
         Command::Check(args) => check::run(&args, environment, &mut stdout)?,
         Command::Graph(args) => graph::run(&args, environment, &mut stdout)?,
         Command::Notifications(args) => notifications::run(&args, environment, &mut stdout)?,
         Command::Quarantine(args) => quarantine::run(&args, environment, &mut stdout)?,
+        Command::DeadLetters(args) => dead_letters::run(&args, environment, &mut stdout)?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -140,6 +208,7 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// True if only other settings will help.
 fn is_configuration(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Faults>().is_some()
+        || error.downcast_ref::<SourceError>().is_some_and(SourceError::is_configuration)
         || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_configuration)
 }
 

@@ -22,6 +22,7 @@ use crate::record::RecordKind;
 use file::File;
 pub use file::{Fault, Faults};
 pub use pubsub::{Endpoint, Pubsub, emulator_url};
+pub(crate) use table::show_duration;
 use table::{Limits, Table, names};
 pub use values::{InvalidSubscription, LogFormat, LogLevel, Secret, SinkKind, SubscriptionName};
 use values::{address, enterprise, sink_name};

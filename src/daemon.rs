@@ -92,9 +92,10 @@ pub async fn run(
     let (progress, noted) = mpsc::channel(PROGRESS);
     let service = Service::new(pipeline, clock.clone(), Arc::clone(&metrics), Arc::clone(&health))?;
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
+    // Before anybody can see that it runs: until then, SIGHUP ends the process.
+    tokio::spawn(signals::obey(stop, reload).map_err(DaemonError::Signals)?);
     let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
     let server = tokio::spawn(http::serve(listener, shown.0, shown.1, shown.2, sinks_stopped));
-    tokio::spawn(signals::obey(stop, reload).map_err(DaemonError::Signals)?);
     supervisor::start(Arc::clone(&health), clock.clone(), stopped.clone());
     let on_event = source_events(Arc::clone(&metrics), health, clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
@@ -138,7 +139,7 @@ fn source_events(
     move |event| {
         health.note_source_event(event, clock.now());
         if event == SourceEvent::StreamUp {
-            tracing::info!("messages are coming in");
+            tracing::info!("a stream is up");
         }
         metrics.count_source_event(event, clock.wall_now().timestamp());
     }

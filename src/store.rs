@@ -285,6 +285,14 @@ impl Store {
         }
     }
 
+    /// Forgets ranges of records that sinks lost; returns how many of them were there.
+    pub fn drop_dead_letters(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
+        match self {
+            Self::Memory(_) => Ok(0),
+            Self::Sqlite(sqlite) => sqlite.drop_dead_letters(ids),
+        }
+    }
+
     /// The number of the last record; 0 if there never was one.
     pub fn last_sequence(&self) -> Result<u64, StoreError> {
         match self {

@@ -1,27 +1,60 @@
-//! `hearthd quarantine`: the messages that could not be decoded, and why.
+//! `hearthd quarantine`: the messages that could not be decoded, and why; and what becomes of them.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use crate::cli::{Format, StoreArgs};
-use crate::store::QuarantineRow;
+use clap::Subcommand;
+
+use crate::cli::{ChangeArgs, Format, ListArgs};
+use crate::clock::Clock;
+use crate::engine::Engine;
+use crate::event::{ReceivedAt, Timestamp};
+use crate::pipeline::{Committed, Pipeline, PipelineSettings};
+use crate::store::{QuarantineRow, Store, StoreError};
 
 /// Options of `hearthd quarantine`.
 #[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
     #[command(flatten)]
-    store: StoreArgs,
-    /// How many to show, the newest ones
-    #[arg(long, value_name = "COUNT", default_value = "1000")]
-    limit: usize,
-    /// How to show them
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    list: ListArgs,
+}
+
+/// What to do with them.
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Show them; the default
+    List(ListArgs),
+    /// Take messages in again, as if they came now, once an upgrade can decode them; stop the
+    /// service first
+    Retry(ChangeArgs),
+    /// Forget messages for good; stop the service first
+    Drop(ChangeArgs),
 }
 
 /// Runs the command.
 pub fn run(
     args: &Args,
+    environment: &BTreeMap<String, String>,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match &args.action {
+        None => list(&args.list, environment, stdout),
+        Some(Action::List(args)) => list(args, environment, stdout),
+        Some(Action::Retry(args)) => retry(args, environment, stdout),
+        Some(Action::Drop(args)) => {
+            let (mut store, _) = args.store.open_for_writing(environment)?;
+            let ids = args.choose(&ids(&store)?)?;
+            let dropped = store.drop_quarantined(&ids)?;
+            Ok(writeln!(stdout, "{dropped} messages dropped")?)
+        }
+    }
+}
+
+fn list(
+    args: &ListArgs,
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
@@ -38,4 +71,42 @@ fn line(row: &QuarantineRow) -> String {
     let QuarantineRow { id, received_at, platform, reason, detail, message_id, place, raw } = row;
     let place = place.as_deref().unwrap_or(message_id);
     format!("{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({} bytes)", raw.len())
+}
+
+/// Runs each message through the pipeline, and says what became of it.
+fn retry(
+    args: &ChangeArgs,
+    environment: &BTreeMap<String, String>,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let (store, settings) = args.store.open_for_writing(environment)?;
+    let ids = args.choose(&ids(&store)?)?;
+    let mut pipeline = Pipeline::open(store, PipelineSettings::from(&settings))?;
+    let clock = Clock::start(pipeline.engine().map(Engine::clock).unwrap_or_default());
+    for id in ids {
+        let received_at = ReceivedAt(Timestamp::from_utc(clock.wall_now()));
+        // `None` can't be: the row was there, and the store's lock is ours.
+        if let Some(committed) = pipeline.retry(id, received_at, clock.now())? {
+            writeln!(stdout, "{id}  {}", outcome(&committed, pipeline.store())?)?;
+        }
+    }
+    Ok(())
+}
+
+fn outcome(committed: &Committed, store: &Store) -> Result<String, StoreError> {
+    let tally = &committed.tally;
+    if tally.quarantined_total() > 0 {
+        let newest = store.quarantine(1)?;
+        let rows: Vec<String> = newest.iter().map(line).collect();
+        return Ok(format!("is in quarantine again: {}", rows.join("")));
+    }
+    if tally.duplicates > 0 {
+        return Ok("is a duplicate: its payload came in by another way since".to_owned());
+    }
+    Ok("was taken in".to_owned())
+}
+
+/// The numbers of all messages. It reads the messages too, of which there are at most 256 MiB.
+fn ids(store: &Store) -> Result<Vec<i64>, StoreError> {
+    Ok(store.quarantine(usize::MAX)?.iter().map(|row| row.id).collect())
 }

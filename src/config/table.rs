@@ -255,7 +255,8 @@ pub(super) fn quoted(text: &str) -> String {
     format!("{shown:?}{cut}")
 }
 
-fn show_duration(duration: &Duration) -> String {
+/// A length of time as a setting spells it.
+pub(crate) fn show_duration(duration: &Duration) -> String {
     let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     if milliseconds == 0 { "0s".to_owned() } else { in_largest_unit(milliseconds, &units) }

@@ -173,9 +173,10 @@ impl Service {
                 return Err(error);
             }
         };
-        tracing::debug!(messages = batch.len(), records = committed.records.len(), "committed");
+        let messages = batch.len();
+        tracing::debug!(messages, records = committed.records.len(), "committed");
         self.ack(batch, &lags);
-        tracing::trace!("acked");
+        tracing::trace!(messages, "acked");
         self.count(&committed);
         if let Some(lost) = self.acked.warning(now) {
             tracing::warn!(

@@ -16,14 +16,16 @@ mod stream;
 mod watchdog;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use self::attempts::Attempts;
-pub use self::auth::{Origin, credentials};
+pub use self::auth::{Origin, credentials, key_file};
 use self::context::Context;
+pub use self::context::expiry_of;
 pub use self::error::{SourceError, error_chain};
 use self::limit::{Limit, Room};
 use self::link::Link;
@@ -34,6 +36,10 @@ use self::watchdog::Watchdog;
 use super::Delivery;
 use crate::clock::Clock;
 use crate::config;
+
+/// Longest wait for the first token: a key is signed with in milliseconds, and what else there is
+/// must not keep the service from being ready.
+const FIRST_TOKEN_LIMIT: Duration = Duration::from_secs(3);
 
 /// Acks one message; dropping it without acking makes Pub/Sub deliver it again.
 #[derive(Debug)]
@@ -73,12 +79,12 @@ pub struct Source {
 
 impl Source {
     /// Gets a first token, so that bad credentials are found at the start. A token server that is
-    /// out of reach is no reason to give up: the streams go on trying. It doesn't ask for the
-    /// subscription: pulling from it will tell.
+    /// slow or out of reach is no reason to wait or give up: the streams go on trying. It doesn't
+    /// ask for the subscription: pulling from it will tell.
     pub async fn connect(settings: &config::Pubsub, clock: Clock) -> Result<Self, SourceError> {
-        match credentials(settings).await {
-            Err(error) if error.is_configuration() => Err(error),
-            Ok(_) | Err(_) => Ok(Self { settings: settings.clone(), clock }),
+        match tokio::time::timeout(FIRST_TOKEN_LIMIT, credentials(settings)).await {
+            Ok(Err(error)) if error.is_configuration() => Err(error),
+            Ok(Ok(_) | Err(_)) | Err(_) => Ok(Self { settings: settings.clone(), clock }),
         }
     }
 

@@ -35,6 +35,10 @@ const ROOM_ROWS: usize = 128;
 /// Most goes of making room in one call, each some 10 ms: the caller has a service to keep alive.
 const ROOM_SLICES: usize = 64;
 
+/// Pages of a log that is written back, 4 MiB: rarely enough that pages which every commit changes
+/// are written back once for many, and a matter of milliseconds.
+const LOG_PAGES: i64 = 1_000;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -53,6 +57,7 @@ impl Sqlite {
         if !open::exists(path)? {
             open::create(path)?;
         }
+        open::sync_log(path)?;
         let connect = || open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
         let connection = connect().or_else(|error| {
             // On a full disk there is no room for the log's index, unless the reserve makes it.
@@ -178,6 +183,10 @@ impl Sqlite {
         self.read(|connection| read::dead_letters(connection, limit))
     }
 
+    pub(super) fn drop_dead_letters(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
+        self.transact(Operation::Commit, |connection| write::drop_dead_letters(connection, ids))
+    }
+
     pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {
         self.read(|connection| read::meta(connection, "last_sequence").map(i64::unsigned_abs))
     }
@@ -207,7 +216,11 @@ impl Sqlite {
         let failed = |source| StoreError::from_sqlite(&self.path, op, source);
         let (value, commits) = result.map_err(failed)?;
         self.mark(commits);
-        Ok(value)
+        match self.write_back_long_log().map_err(failed) {
+            Err(error) if error.is_fatal() => Err(error),
+            // After any other error the log is just longer, and the next commit tries again.
+            Ok(()) | Err(_) => Ok(value),
+        }
     }
 
     fn mark(&self, commits: i64) {
@@ -215,6 +228,18 @@ impl Sqlite {
             // An old mark is a true one, only weaker.
             drop(mark::write(file, Mark { id: *id, commits }));
         }
+    }
+
+    /// Does what SQLite does by itself, but for one thing: SQLite ignores it when the file can't be
+    /// synced, and takes the next sync, which no longer knows of the lost pages, for the proof that
+    /// they are on disk.
+    fn write_back_long_log(&self) -> rusqlite::Result<()> {
+        let mut size = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        let pages: i64 = size.query_row([], |row| row.get(1))?;
+        if pages >= LOG_PAGES {
+            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        }
+        Ok(())
     }
 
     /// Keeps the log within its bound: it is written back by itself, but not past what a reader

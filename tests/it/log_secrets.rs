@@ -180,9 +180,10 @@ fn a_bad_key_is_refused_without_being_shown() {
     let (home, _) = home(&server, &key);
     for broken in broken_keys(&key) {
         fs::write(home.path("key.json"), &broken).unwrap();
-        let done = command(&["run", "--config"]).arg(home.path("hearthd.toml")).output().unwrap();
-        let said = String::from_utf8(done.stderr).unwrap() + &String::from_utf8_lossy(&done.stdout);
-        assert_eq!(done.status.code(), Some(78), "{said}");
+        let mut service = home.spawn("run");
+        let status = service.wait_for_exit(LIMIT);
+        let said = service.log();
+        assert_eq!(status.code(), Some(78), "{said}");
         assert!(said.contains("key.json"), "{said}");
         assert_no_secret(&said, &[&key], &BTreeSet::new());
     }

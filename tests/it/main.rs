@@ -6,13 +6,21 @@ mod support;
 #[cfg(test)]
 mod bounds;
 #[cfg(test)]
+mod capture;
+#[cfg(test)]
 mod convergence;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod doctor;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
 mod log_secrets;
+#[cfg(test)]
+mod quarantine_cli;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -29,7 +37,6 @@ mod service;
 mod service_files;
 #[cfg(test)]
 mod store;
-#[cfg(test)]
 #[cfg(test)]
 mod store_corruption;
 #[cfg(test)]

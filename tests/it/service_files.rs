@@ -11,7 +11,7 @@ use hearthd::cli::{EXIT_BAD_CONFIG, EXIT_USAGE};
 use hearthd::config::Settings;
 use tempfile::TempDir;
 
-use crate::support::command::{command, fixture, hearthd};
+use crate::support::command::{fixture, hearthd};
 use crate::support::daemon::{EXIT_LIMIT, Home};
 use crate::support::skip;
 
@@ -119,16 +119,15 @@ fn the_key_that_the_unit_hands_over_is_the_one_that_is_read() {
     let credential = unit_setting("LoadCredential");
     let (name, _) = credential.split_once(':').unwrap();
     // No emulator: the key is to be used.
-    let home = Home::new("", "projects/test/subscriptions/hearthd");
+    let mut home = Home::new("", "projects/test/subscriptions/hearthd");
     let file = home.path(name);
     fs::write(&file, "{}").unwrap();
-    let done = command(&["run", "--config"])
-        .arg(home.path("hearthd.toml"))
-        .env("CREDENTIALS_DIRECTORY", file.parent().unwrap())
-        .output()
-        .unwrap();
-    let said = String::from_utf8(done.stderr).unwrap();
-    assert_eq!(done.status.code(), Some(i32::from(EXIT_BAD_CONFIG)), "{said}");
+    let folder = file.parent().unwrap().display().to_string();
+    home.environment.insert("CREDENTIALS_DIRECTORY".to_owned(), folder);
+    let mut service = home.spawn("run");
+    let status = service.wait_for_exit(EXIT_LIMIT);
+    let said = service.log();
+    assert_eq!(status.code(), Some(i32::from(EXIT_BAD_CONFIG)), "{said}");
     assert!(said.contains(file.to_str().unwrap()), "{said}");
 }
 
@@ -157,9 +156,9 @@ fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
         let done = Command::new("cp").arg("-r").args(from).arg(to).output().unwrap();
         assert!(done.status.success(), "{words:?}: {done:?}");
     }
-    // Reads every manifest and finds every target, as a build does first.
+    // A build of the least, which first reads every manifest and looks for every target.
     let done = Command::new(env!("CARGO"))
-        .args(["metadata", "--locked", "--offline", "--format-version=1"])
+        .args(["check", "--locked", "--offline", "--package=cfg-if"])
         .current_dir(context.path())
         .output()
         .unwrap();

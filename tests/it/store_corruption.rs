@@ -193,7 +193,8 @@ impl Folder {
         let found = content(&self.store());
         match run(sqlite) {
             Err(error) => {
-                assert!(error.is_fatal() || error.to_string().contains("damaged"), "{error:?}");
+                // Damage to pages is met before anything is written; that of a value, when read.
+                assert!(error.is_fatal() && is_of_row(&error), "met too late: {error}");
                 Outcome::Refused(error.to_string())
             }
             Ok(()) if found == original.content => Outcome::Recovered,
@@ -222,6 +223,10 @@ enum Outcome {
     Earlier,
     /// Some value is another one.
     Changed,
+}
+
+fn is_of_row(error: &StoreError) -> bool {
+    error.to_string().contains("a row can't be read")
 }
 
 /// Opens a store that is not in use, whatever `open_sqlite` says of locks.

@@ -1,11 +1,12 @@
 //! What a supervisor hears from the real binary, over the socket that systemd would give it.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use crate::support::daemon::Home;
-use crate::support::emulator::free_port;
+use crate::support::emulator::{free_port, wait_until};
 
 const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
 
@@ -63,15 +64,24 @@ fn a_service_is_ready_then_feeds_the_watchdog_then_stops() {
 }
 
 #[test]
-fn a_service_without_its_store_is_never_ready() {
-    let mut home = home();
-    let supervisor = Supervisor::of(&mut home, 200_000);
-    fs::write(home.store(), "not a database ".repeat(1000)).unwrap();
-    let mut service = home.spawn("run");
-    let status = service.wait_for_exit(LIMIT);
-    assert_eq!(status.code(), Some(1), "{}", service.log());
-    supervisor.0.set_nonblocking(true).unwrap();
-    assert_eq!(supervisor.hears(), None);
+fn a_service_without_its_store_or_its_address_is_never_ready() {
+    let never_ready = |mut home: Home, reason: &str| {
+        let supervisor = Supervisor::of(&mut home, 200_000);
+        let mut service = home.spawn("run");
+        let status = service.wait_for_exit(LIMIT);
+        assert_eq!(status.code(), Some(1), "{}", service.log());
+        assert!(service.log().contains(reason), "{}", service.log());
+        supervisor.0.set_nonblocking(true).unwrap();
+        assert_eq!(supervisor.hears(), None);
+    };
+    let foreign = home();
+    fs::write(foreign.store(), "not a database ".repeat(1000)).unwrap();
+    never_ready(foreign, "hearthd.db");
+    let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let mut second = home();
+    let address = taken.local_addr().unwrap().to_string();
+    second.environment.insert("HEARTHD_HTTP__LISTEN".to_owned(), address);
+    never_ready(second, "failed to listen on");
 }
 
 #[test]
@@ -80,7 +90,7 @@ fn a_supervisor_that_is_not_there_stops_nothing() {
     drop(Supervisor::of(&mut home, 200_000));
     fs::remove_file(home.path("notify")).unwrap();
     let service = home.start("run");
-    let log = service.log();
-    assert!(log.contains("failed to notify the supervisor"), "{log}");
+    let warned = || service.log().contains("failed to notify the supervisor");
+    assert!(wait_until(LIMIT, warned), "{}", service.log());
     service.stop();
 }

@@ -8,6 +8,7 @@ pub(crate) mod disk;
 pub(crate) mod emulator;
 pub(crate) mod http;
 pub(crate) mod model;
+pub(crate) mod oracle;
 pub(crate) mod replay;
 pub(crate) mod token_server;
 pub(crate) mod traffic;

@@ -89,7 +89,7 @@ pub async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> 
 }
 
 /// The file with the credentials: the one that the settings name, else systemd's, if it is there.
-pub(super) fn key_file(settings: &Pubsub) -> Option<PathBuf> {
+pub fn key_file(settings: &Pubsub) -> Option<PathBuf> {
     settings.credentials_file.clone().or_else(|| {
         let path = settings.credentials_directory.as_ref()?.join(SYSTEMD_CREDENTIAL);
         path.exists().then_some(path)

@@ -96,7 +96,7 @@ impl Context {
 
 /// When the token in these headers expires, in seconds since the Unix epoch; `None` if it doesn't
 /// say, as those of metadata and token servers don't.
-fn expiry_of(headers: &HeaderMap) -> Option<i64> {
+pub fn expiry_of(headers: &HeaderMap) -> Option<i64> {
     let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
     serde_json::from_slice::<Value>(&claims).ok()?.get("exp")?.as_i64()

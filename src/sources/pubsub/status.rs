@@ -134,7 +134,7 @@ impl Loss {
     }
 
     /// What is wrong, and what to do.
-    pub(super) fn advice(self) -> &'static str {
+    pub fn advice(self) -> &'static str {
         match self {
             Self::Closed => "the server closed the stream; nothing to do unless it goes on",
             Self::NotFound => {

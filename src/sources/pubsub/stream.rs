@@ -124,12 +124,14 @@ impl Stream {
             if let Some(stage) = error.auth_stage() {
                 self.context.auth_failed(stage);
             }
-            tracing::error!(
-                subscription = %self.context.settings.subscription,
-                error = error_chain(&error),
-                retry_within_s = backoff.next_limit().as_secs_f64(),
-                "can't connect to Pub/Sub",
-            );
+            let subscription = self.context.settings.subscription.as_str();
+            let retry_within_s = backoff.next_limit().as_secs_f64();
+            let (cause, message) = (error_chain(&error), "can't connect to Pub/Sub");
+            if error.is_configuration() {
+                tracing::error!(subscription, error = cause, retry_within_s, message);
+            } else {
+                tracing::warn!(subscription, error = cause, retry_within_s, message);
+            }
             if !self.wait(backoff).await {
                 break;
             }

@@ -22,12 +22,11 @@ const STATEMENTS: usize = 64;
 
 /// - FULL syncs the log at each commit, which is what makes an ack safe.
 /// - 16 MiB of page cache hold the upper levels of all indexes.
-/// - The log is written back when it has 1,000 pages (4 MiB): rarely enough that pages which every
-///   commit changes are written back once for many, and a matter of milliseconds.
+/// - SQLite doesn't write the log back by itself: [`super::Sqlite`] does, and sees what fails.
 /// - A log that a reader made longer is cut to 16 MiB when it is next begun anew.
 /// - Cells are checked when a page is read, which finds damage before it spreads.
 const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
-     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 1000; \
+     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0; \
      PRAGMA journal_size_limit = 16777216; PRAGMA cell_size_check = ON;";
 
 /// Takes the lock that keeps other writers off. It is gone when the file is closed, also by a
@@ -83,6 +82,16 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     std::fs::rename(&draft, path).map_err(failed)?;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(failed)
+}
+
+/// Syncs the log of a store that nobody has open. A killed process may have left a commit in it
+/// that is not on disk: it counts from now on, so that messages are acked as its duplicates, and a
+/// loss of power must not take it away any more.
+pub(super) fn sync_log(path: &Path) -> Result<(), StoreError> {
+    match File::open(with_suffix(path, "-wal")).and_then(|log| log.sync_all()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        synced => synced.map_err(|source| StoreError::Open { path: path.to_owned(), source }),
+    }
 }
 
 /// Opens a file that is there, and checks it. What is refused is left as it is.

@@ -137,6 +137,12 @@ pub(super) fn drop_quarantined(connection: &Connection, ids: &[i64]) -> Result<u
     Ok(dropped.len())
 }
 
+/// Removes rows of dead letters; returns how many there were.
+pub(super) fn drop_dead_letters(connection: &Connection, ids: &[i64]) -> Result<usize> {
+    let mut statement = connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?;
+    ids.iter().map(|id| statement.execute([id])).sum()
+}
+
 fn journal(
     connection: &Connection,
     records: Vec<Record>,

@@ -117,6 +117,12 @@ impl Service {
         sum(&scrape, name).unwrap_or_else(|| panic!("no metric is called {name}"))
     }
 
+    /// True if no message is under way and no timer is left.
+    pub(crate) fn has_settled(&self) -> bool {
+        let open = ["reorder_pending_events", "threads_open", "pubsub_outstanding_messages"];
+        open.iter().all(|name| self.metric(&format!("hearthd_{name}")) == 0)
+    }
+
     /// The value of one series, labels and all; 0 if there is none.
     pub(crate) fn series(&self, series: &str) -> u64 {
         let scrape = self.get("/metrics").unwrap_or_default();
@@ -169,6 +175,11 @@ impl Service {
         // An error means that it has ended.
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+
+    /// True if it was killed, or ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     /// Waits for an end that it finds by itself, or was told to find.

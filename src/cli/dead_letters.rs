@@ -1,0 +1,69 @@
+//! `hearthd dead-letters`: the records that sinks lost.
+//!
+//! Such a record is no longer in the journal, so it can't be delivered again: a range is a note of
+//! the loss, to be dropped once somebody has seen it.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use clap::Subcommand;
+
+use crate::cli::{ChangeArgs, Format, ListArgs};
+use crate::store::DeadLetterRow;
+
+/// Options of `hearthd dead-letters`.
+#[derive(clap::Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    list: ListArgs,
+}
+
+/// What to do with them.
+#[derive(Subcommand, Debug)]
+enum Action {
+    /// Show them; the default
+    List(ListArgs),
+    /// Forget ranges that somebody has seen; stop the service first
+    Drop(ChangeArgs),
+}
+
+/// Runs the command.
+pub fn run(
+    args: &Args,
+    environment: &BTreeMap<String, String>,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<()> {
+    match &args.action {
+        None => list(&args.list, environment, stdout),
+        Some(Action::List(args)) => list(args, environment, stdout),
+        Some(Action::Drop(args)) => {
+            let (mut store, _) = args.store.open_for_writing(environment)?;
+            let there: Vec<i64> =
+                store.dead_letters(usize::MAX)?.iter().map(|row| row.id).collect();
+            let dropped = store.drop_dead_letters(&args.choose(&there)?)?;
+            Ok(writeln!(stdout, "{dropped} ranges dropped")?)
+        }
+    }
+}
+
+fn list(
+    args: &ListArgs,
+    environment: &BTreeMap<String, String>,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<()> {
+    for row in args.store.open(environment)?.dead_letters(args.limit)? {
+        match args.format {
+            Format::Text => writeln!(stdout, "{}", line(&row))?,
+            Format::Json => writeln!(stdout, "{}", serde_json::to_string(&row)?)?,
+        }
+    }
+    Ok(())
+}
+
+fn line(row: &DeadLetterRow) -> String {
+    let DeadLetterRow { id, at, sink, first_sequence, last_sequence, reason } = row;
+    format!("{id}  {at}  {sink}  lost records {first_sequence} to {last_sequence}: {reason}")
+}

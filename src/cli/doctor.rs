@@ -1,0 +1,232 @@
+//! `hearthd doctor`: tries what the settings name, one line a check, with what to do about it.
+//!
+//! Leaves everything as it was: messages that it takes are given back, a store is opened as the
+//! service would and not made. Prints no secret. Each check has a time limit.
+
+mod access;
+mod pull;
+mod store;
+mod subscription;
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+
+use crate::cli::EXIT_BAD_CONFIG;
+use crate::clock::Clock;
+use crate::config::{self, Faults, Log, LogLevel, Settings, SinkKind};
+use crate::event::ClockTime;
+use crate::sources::pubsub::{Finding, Probe, error_chain};
+use crate::telemetry;
+
+/// No hearthd is older: a clock that is behind this was never set. 2025-01-01.
+const EARLIEST: i64 = 1_735_689_600;
+/// A clock that is ahead of this was set wrongly. 2100-01-01.
+const LATEST: i64 = 4_102_444_800;
+/// Largest difference to the server's clock: a sixth of the age up to which an event rings by
+/// default, and more than a slow network makes up.
+const SKEW_MAX: TimeDelta = TimeDelta::seconds(10);
+
+/// Options of `hearthd doctor`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Settings file; without it, the environment alone
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the command. The exit code is 0 unless a check failed.
+pub async fn run(
+    args: &Args,
+    environment: &BTreeMap<String, String>,
+    stdout: &mut dyn Write,
+) -> anyhow::Result<ExitCode> {
+    let mut report = Report { stdout, failed: false };
+    let settings = match load(args, environment) {
+        Ok(settings) => settings,
+        Err(faults) => {
+            report.add(faults.as_slice().iter().map(|fault| Line::fail("settings", fault)))?;
+            return Ok(ExitCode::from(EXIT_BAD_CONFIG));
+        }
+    };
+    report.add([Line::ok("settings", "valid")])?;
+    // What Pub/Sub says in full when it refuses a stream is in the log.
+    telemetry::init(&Log { level: LogLevel::Warn, ..settings.log.clone() }, environment);
+    let clock = Clock::start(ClockTime::default());
+    let skew = check_pubsub(&settings, &clock, &mut report).await?;
+    report.add(store::check(&settings.store))?;
+    report.add(sinks(&settings.sinks))?;
+    report.add([check_clock(clock.wall_now(), skew)])?;
+    Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn load(args: &Args, environment: &BTreeMap<String, String>) -> Result<Settings, Faults> {
+    let settings = Settings::load(args.config.as_deref(), environment)?;
+    settings.require_pubsub()?;
+    Ok(settings)
+}
+
+/// Returns how far this machine's clock is ahead of the server's, if that is known.
+async fn check_pubsub(
+    settings: &Settings,
+    clock: &Clock,
+    report: &mut Report<'_>,
+) -> anyhow::Result<Option<TimeDelta>> {
+    let pubsub = settings.require_pubsub()?;
+    let (lines, credentials) = access::credentials(pubsub).await;
+    report.add(lines)?;
+    let (line, server) = access::endpoint(&pubsub.endpoint, clock).await;
+    report.add([line])?;
+    let (Some(credentials), Some(server)) = (credentials, &server) else {
+        let text = "not looked for: first mend what failed above";
+        report.add([Line::warn("subscription", text)])?;
+        return Ok(server.and_then(|server| server.skew));
+    };
+    let finding = match Probe::new(pubsub, credentials).await {
+        Ok(probe) => probe.ask().await,
+        Err(error) => Finding::Unreachable(error_chain(&error)),
+    };
+    report.add(subscription::lines(&finding, pubsub, settings.dedupe.horizon))?;
+    if matches!(finding, Finding::Found(_) | Finding::Forbidden) {
+        report.add([pull::check(pubsub, clock.clone()).await])?;
+    }
+    Ok(server.skew)
+}
+
+fn sinks(sinks: &[config::Sink]) -> Vec<Line> {
+    if sinks.is_empty() {
+        return vec![Line::ok("sinks", "none are set: records stay in the journal of the store")];
+    }
+    let line = |sink: &config::Sink| match sink.kind {
+        SinkKind::Stdout => {
+            Line::ok("sinks", format_args!("{}: records go to standard output", sink.name))
+        }
+    };
+    sinks.iter().map(line).collect()
+}
+
+fn check_clock(now: DateTime<Utc>, skew: Option<TimeDelta>) -> Line {
+    const SET: &str = "set it, best by NTP (timedatectl set-ntp true): with a wrong clock, Google \
+         refuses tokens, and the wrong events ring";
+    let shown = now.to_rfc3339_opts(SecondsFormat::Secs, true);
+    if !(EARLIEST..LATEST).contains(&now.timestamp()) {
+        return Line::fail("clock", format_args!("this machine's clock says {shown}; {SET}"));
+    }
+    match skew {
+        Some(skew) if skew.abs() > SKEW_MAX => {
+            let by = skew.num_seconds().abs();
+            let way = if skew < TimeDelta::zero() { "behind" } else { "ahead of" };
+            Line::warn("clock", format_args!("{shown} is {by} s {way} the server's clock; {SET}"))
+        }
+        Some(_) => Line::ok("clock", format_args!("{shown}, as the server's")),
+        None => Line::ok("clock", format_args!("{shown}; no server to compare it with")),
+    }
+}
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is as it should be.
+    Ok,
+    /// It works, but not well, or not for long.
+    Warn,
+    /// It does not work.
+    Fail,
+}
+
+impl Verdict {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warn => "warn",
+            Self::Fail => "fail",
+        }
+    }
+}
+
+/// The result of one check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Line {
+    verdict: Verdict,
+    check: &'static str,
+    /// What was found, and unless that is good, what to do.
+    text: String,
+}
+
+impl Line {
+    fn new(verdict: Verdict, check: &'static str, text: impl Display) -> Self {
+        // One line, whatever an error's text holds.
+        let text = text.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { verdict, check, text }
+    }
+
+    fn ok(check: &'static str, text: impl Display) -> Self {
+        Self::new(Verdict::Ok, check, text)
+    }
+
+    fn warn(check: &'static str, text: impl Display) -> Self {
+        Self::new(Verdict::Warn, check, text)
+    }
+
+    fn fail(check: &'static str, text: impl Display) -> Self {
+        Self::new(Verdict::Fail, check, text)
+    }
+}
+
+impl Display for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<4}  {:<12}  {}", self.verdict.as_str(), self.check, self.text)
+    }
+}
+
+/// Where lines go, each as soon as it is known.
+struct Report<'a> {
+    stdout: &'a mut dyn Write,
+    failed: bool,
+}
+
+impl Report<'_> {
+    fn add(&mut self, lines: impl IntoIterator<Item = Line>) -> io::Result<()> {
+        for line in lines {
+            self.failed |= line.verdict == Verdict::Fail;
+            writeln!(self.stdout, "{line}")?;
+        }
+        self.stdout.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> DateTime<Utc> {
+        DateTime::from_timestamp(seconds, 0).unwrap()
+    }
+
+    #[test]
+    fn a_line_is_one_line() {
+        let line = Line::fail("store", "first\n  second\n");
+        assert_eq!(line.to_string(), "fail  store         first second");
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_itself_and_by_the_server() {
+        let now = 1_800_000_000;
+        for (now, skew, verdict, words) in [
+            (0, None, Verdict::Fail, "says 1970-01-01T00:00:00Z; set it"),
+            (LATEST, None, Verdict::Fail, "says 2100-01-01T00:00:00Z; set it"),
+            (now, None, Verdict::Ok, "no server"),
+            (now, Some(-10), Verdict::Ok, "as the server's"),
+            (now, Some(-11), Verdict::Warn, "is 11 s behind the server's clock; set it"),
+            (now, Some(3600), Verdict::Warn, "is 3600 s ahead of the server's clock"),
+        ] {
+            let line = check_clock(at(now), skew.map(TimeDelta::seconds));
+            assert_eq!(line.verdict, verdict, "{line}");
+            assert!(line.text.contains(words), "{line}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Tries to pull, which alone shows that the account may, with the code that the service runs.
+
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+
+use super::Line;
+use crate::clock::Clock;
+use crate::config::Pubsub;
+use crate::sources::pubsub::{Loss, OpenReason, Source, SourceEvent, error_chain};
+
+/// Longest wait for a stream to open or fail: the source needs 4 s to tell an open stream that
+/// brings nothing from a dead one, and a refusal comes within one.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How soon a refused stream is opened again, by which the source tells of the refusal.
+const REOPEN: Duration = Duration::from_millis(100);
+/// How soon, and how often, the source asks whether Pub/Sub is there.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// What became of the stream.
+enum Outcome {
+    /// It is open, or even brought a message.
+    Open,
+    /// It was lost.
+    Lost(Loss),
+    /// Nothing is known of it.
+    Nothing,
+}
+
+/// Opens a stream for a moment. A message that comes is given back.
+pub(super) async fn check(settings: &Pubsub, clock: Clock) -> Line {
+    let settings = Pubsub {
+        streams: 1,
+        max_outstanding_messages: 1,
+        reopen_backoff_min: REOPEN,
+        reopen_backoff_max: REOPEN,
+        probe_interval: PROBE,
+        ..settings.clone()
+    };
+    let source = match Source::connect(&settings, clock).await {
+        Ok(source) => source,
+        Err(error) => return Line::fail("pull", error_chain(&error)),
+    };
+    match run(source).await {
+        Outcome::Open => Line::ok("pull", "a stream opens, and messages may be pulled"),
+        Outcome::Lost(loss @ Loss::Closed) => Line::warn("pull", loss.advice()),
+        Outcome::Lost(Loss::Failed) => {
+            Line::fail("pull", "Pub/Sub refuses the stream; what it said is on standard error")
+        }
+        Outcome::Lost(loss) => Line::fail("pull", loss.advice()),
+        Outcome::Nothing => {
+            Line::fail("pull", format_args!("{} ({LIMIT:?})", Loss::Unreachable.advice()))
+        }
+    }
+}
+
+async fn run(source: Source) -> Outcome {
+    let (deliveries, received) = mpsc::channel(1);
+    let (stop, stopped) = watch::channel(false);
+    // The first event that says something decides.
+    let (found, mut first) = mpsc::channel(1);
+    let on_event = move |event| {
+        if let Some(outcome) = outcome_of(event) {
+            // An error means that it is decided.
+            found.try_send(outcome).ok();
+        }
+    };
+    let source = tokio::spawn(source.run(deliveries, on_event, stopped));
+    let outcome = tokio::select! {
+        Some(outcome) = first.recv() => outcome,
+        () = tokio::time::sleep(LIMIT) => Outcome::Nothing,
+    };
+    stop.send_replace(true);
+    drop(received);
+    // It has a limit of its own.
+    drop(source.await);
+    outcome
+}
+
+fn outcome_of(event: SourceEvent) -> Option<Outcome> {
+    match event {
+        SourceEvent::StreamUp => Some(Outcome::Open),
+        SourceEvent::StreamOpened { reason: OpenReason::Lost(loss) } => Some(Outcome::Lost(loss)),
+        SourceEvent::StreamOpened { .. }
+        | SourceEvent::StreamDown
+        | SourceEvent::MessageReceived
+        | SourceEvent::Reachable(_)
+        | SourceEvent::Silence(_)
+        | SourceEvent::TokenOk { .. }
+        | SourceEvent::AuthFailed { .. } => None,
+    }
+}
