@@ -1,8 +1,8 @@
 //! What `hearthd run` sustains and how long it takes, against baselines of the same run.
 //!
-//! Prints tables in Markdown: medians of rounds, and of the ratios within a round. The test server is in
-//! this process; what it serves is in a process of its own each: the real binary, the same service
-//! on a store in memory, and a bare client. Asserts nothing about time.
+//! Prints tables in Markdown: medians of rounds, and of the ratios within a round. The test server
+//! is in this process; what it serves is in a process of its own each: the real binary, the same
+//! service on a store in memory, and a bare client. Asserts nothing about time.
 #![expect(clippy::print_stdout, reason = "the table is what this program is for")]
 #![expect(clippy::print_stderr, reason = "and its progress")]
 
