@@ -19,6 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
 
 use crate::config::{Faults, Settings};
 use crate::daemon::DaemonError;
@@ -122,6 +123,24 @@ struct ListArgs {
     /// How to show them
     #[arg(long, value_enum, default_value = "text")]
     format: Format,
+}
+
+impl ListArgs {
+    /// Writes a line for each row.
+    fn write<R: Serialize>(
+        &self,
+        rows: &[R],
+        for_people: impl Fn(&R) -> String,
+        stdout: &mut dyn Write,
+    ) -> anyhow::Result<()> {
+        for row in rows {
+            match self.format {
+                Format::Text => writeln!(stdout, "{}", for_people(row))?,
+                Format::Json => writeln!(stdout, "{}", serde_json::to_string(row)?)?,
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Which rows are changed.

@@ -8,7 +8,7 @@ use std::io::Write;
 
 use clap::Subcommand;
 
-use crate::cli::{ChangeArgs, Format, ListArgs};
+use crate::cli::{ChangeArgs, ListArgs};
 use crate::store::DeadLetterRow;
 
 /// Options of `hearthd dead-letters`.
@@ -54,13 +54,8 @@ fn list(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    for row in args.store.open(environment)?.dead_letters(args.limit)? {
-        match args.format {
-            Format::Text => writeln!(stdout, "{}", line(&row))?,
-            Format::Json => writeln!(stdout, "{}", serde_json::to_string(&row)?)?,
-        }
-    }
-    Ok(())
+    let rows = args.store.open(environment)?.dead_letters(args.limit)?;
+    args.write(&rows, line, stdout)
 }
 
 fn line(row: &DeadLetterRow) -> String {

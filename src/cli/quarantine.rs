@@ -5,7 +5,7 @@ use std::io::Write;
 
 use clap::Subcommand;
 
-use crate::cli::{ChangeArgs, Format, ListArgs};
+use crate::cli::{ChangeArgs, ListArgs};
 use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::event::{ReceivedAt, Timestamp};
@@ -58,13 +58,8 @@ fn list(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    for row in args.store.open(environment)?.quarantine(args.limit)? {
-        match args.format {
-            Format::Text => writeln!(stdout, "{}", line(&row))?,
-            Format::Json => writeln!(stdout, "{}", serde_json::to_string(&row)?)?,
-        }
-    }
-    Ok(())
+    let rows = args.store.open(environment)?.quarantine(args.limit)?;
+    args.write(&rows, line, stdout)
 }
 
 fn line(row: &QuarantineRow) -> String {

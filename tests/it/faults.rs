@@ -55,12 +55,6 @@ impl Trial {
         Self { server, service, home, expected: BTreeSet::new() }
     }
 
-    /// The same with a home that is made for the server.
-    fn with_home(server: Server, home: impl FnOnce(&Server) -> Home) -> Self {
-        let home = home(&server);
-        Self::with(server, home)
-    }
-
     /// Publishes events that nobody published before.
     fn publish(&mut self, count: usize) -> Vec<String> {
         let bodies = self.bodies(count);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pubsub_test_server::{Auth, Key, Server};
+use pubsub_test_server::{Auth, End, Key, Server};
 use serde_json::json;
 
 use super::{Trial, home};
@@ -12,14 +12,31 @@ use crate::support::token_server::{TOKEN, TokenServer};
 const EMAIL: &str = "hearthd@test.iam.gserviceaccount.com";
 const AUTH_UP: &str = "hearthd_auth_up";
 
-/// A home whose service authenticates with the key in `key.json`.
-fn home_with_key(server: &Server, key: &Key) -> Home {
+/// A home whose service needs credentials for the server.
+fn home_with_endpoint(server: &Server) -> Home {
     let mut home = home("");
-    fs::write(home.path("key.json"), key.json()).unwrap();
-    let key = home.path("key.json").display().to_string();
-    home.environment.insert("HEARTHD_PUBSUB__CREDENTIALS_FILE".to_owned(), key);
     home.environment.insert("HEARTHD_PUBSUB__ENDPOINT".to_owned(), server.url());
     home
+}
+
+/// Makes `key.json` the credentials file.
+fn set_credentials(home: &mut Home, text: &str) {
+    let path = home.path("key.json");
+    fs::write(&path, text).unwrap();
+    let path = path.display().to_string();
+    home.environment.insert("HEARTHD_PUBSUB__CREDENTIALS_FILE".to_owned(), path);
+}
+
+/// A trial on a server that takes tokens of this key alone, and has taken some.
+fn authenticated(key: &Key) -> Trial {
+    let server = Server::start();
+    server.require_auth(key.public());
+    let mut home = home_with_endpoint(&server);
+    set_credentials(&mut home, &key.json());
+    let mut trial = Trial::with(server, home);
+    trial.publish(5);
+    trial.drain();
+    trial
 }
 
 /// Replaces the key as careful tools do: written beside it, then renamed over it.
@@ -30,11 +47,8 @@ fn replace_key(home: &Home, key: &Key) {
 
 #[test]
 fn a_signed_token_is_accepted_and_its_expiry_shown() {
-    let (server, key) = (Server::start(), Key::generate(EMAIL));
-    server.require_auth(key.public());
-    let mut trial = Trial::with_home(server, |server| home_with_key(server, &key));
-    trial.publish(5);
-    trial.drain();
+    let key = Key::generate(EMAIL);
+    let trial = authenticated(&key);
     assert!(trial.server.log().auth_failures.is_empty());
     assert_eq!(trial.service.series(AUTH_UP), 1);
     let expiry = trial.service.series("hearthd_auth_token_expiry_timestamp_seconds");
@@ -45,13 +59,10 @@ fn a_signed_token_is_accepted_and_its_expiry_shown() {
 
 #[test]
 fn a_token_is_refused_and_then_accepted() {
-    let (server, key) = (Server::start(), Key::generate(EMAIL));
-    server.require_auth(key.public());
-    let mut trial = Trial::with_home(server, |server| home_with_key(server, &key));
-    trial.publish(5);
-    trial.drain();
+    let key = Key::generate(EMAIL);
+    let mut trial = authenticated(&key);
     trial.server.script(|faults| faults.auth = Auth::Nobody);
-    trial.server.end_streams(&pubsub_test_server::End::Close);
+    trial.server.end_streams(&End::Close);
     trial.publish(5);
     trial.wait_for(AUTH_UP, |up| up == 0);
     trial.wait_for("hearthd_auth_failures_total{stage=\"request\"}", |failures| failures >= 2);
@@ -64,13 +75,10 @@ fn a_token_is_refused_and_then_accepted() {
 
 #[test]
 fn a_revoked_key_is_replaced_by_a_new_file() {
-    let (server, old, new) = (Server::start(), Key::generate(EMAIL), Key::generate(EMAIL));
-    server.require_auth(old.public());
-    let mut trial = Trial::with_home(server, |server| home_with_key(server, &old));
-    trial.publish(5);
-    trial.drain();
+    let (old, new) = (Key::generate(EMAIL), Key::generate(EMAIL));
+    let mut trial = authenticated(&old);
     trial.server.require_auth(new.public());
-    trial.server.end_streams(&pubsub_test_server::End::Close);
+    trial.server.end_streams(&End::Close);
     trial.publish(5);
     trial.wait_for(AUTH_UP, |up| up == 0);
     // A key that is written in place may be read half-way; it is read again.
@@ -84,24 +92,14 @@ fn a_revoked_key_is_replaced_by_a_new_file() {
 
 #[test]
 fn a_rotated_key_is_taken_up_while_the_old_one_still_works() {
-    let (server, old, new) = (Server::start(), Key::generate(EMAIL), Key::generate(EMAIL));
-    server.require_auth(old.public());
-    let mut trial = Trial::with_home(server, |server| home_with_key(server, &old));
-    trial.publish(5);
-    trial.drain();
+    let (old, new) = (Key::generate(EMAIL), Key::generate(EMAIL));
+    let trial = authenticated(&old);
     trial.server.script(|faults| faults.auth = Auth::Anyone);
     replace_key(&trial.home, &new);
     let opens = "hearthd_pubsub_stream_opens_total{reason=\"new_key\"}";
     trial.wait_for(opens, |opens| opens == 1);
     trial.server.require_auth(new.public());
     trial.finish();
-}
-
-/// A home whose service gets its token elsewhere, and needs it for the server.
-fn home_with_endpoint(server: &Server) -> Home {
-    let mut home = home("");
-    home.environment.insert("HEARTHD_PUBSUB__ENDPOINT".to_owned(), server.url());
-    home
 }
 
 #[test]
@@ -119,9 +117,7 @@ fn workload_identity_exchanges_a_token() {
         "token_url": format!("http://{}/v1/token", tokens.host()),
         "credential_source": {"file": subject},
     });
-    fs::write(home.path("key.json"), file.to_string()).unwrap();
-    let path = home.path("key.json").display().to_string();
-    home.environment.insert("HEARTHD_PUBSUB__CREDENTIALS_FILE".to_owned(), path);
+    set_credentials(&mut home, &file.to_string());
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     trial.drain();
