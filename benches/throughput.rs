@@ -59,6 +59,10 @@ const COMMITS: usize = 300;
 const OUTSTANDING: usize = 1_000;
 const BUSY: Duration = Duration::from_secs(4);
 
+/// The same in a flood. Acks leave every 100 ms, so that many messages more than that come in
+/// meanwhile, or both sides wait for acks most of the time.
+const OUTSTANDING_IN_FLOOD: usize = 10_000;
+
 /// Longest wait for a subject, which has long failed by then.
 const LIMIT: f64 = 120.0;
 
@@ -174,7 +178,7 @@ fn flood(
     let make = move |n: u64| usize::try_from(n).ok().and_then(|n| bodies.get(n)).cloned();
     let flood = Flood::new(move |n| make(n).unwrap_or_default()).count(count as u64);
     server.flood(flood);
-    let mut subject = Subject::start(kind, &server.url(), folder)?;
+    let mut subject = Subject::start(kind, &server.url(), OUTSTANDING_IN_FLOOD, folder)?;
     let reached =
         |share: f64| move |server: &Server| server.acked_count() as f64 >= share * count as f64;
     wait(&server, &mut subject, reached(START_UP))?;
@@ -203,7 +207,7 @@ fn outstanding(bodies: &[Vec<u8>], folder: &Path) -> anyhow::Result<f64> {
 /// The service, that has acked its first message.
 fn started(bodies: &[Vec<u8>], folder: &Path) -> anyhow::Result<(Server, Subject)> {
     let server = Server::start();
-    let mut subject = Subject::start(Kind::Run, &server.url(), folder)?;
+    let mut subject = Subject::start(Kind::Run, &server.url(), OUTSTANDING, folder)?;
     server.publish(&bodies[..1]);
     wait(&server, &mut subject, |server| server.acked_count() == 1)?;
     Ok((server, subject))

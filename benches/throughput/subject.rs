@@ -97,8 +97,14 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Starts one on the server at `url`; what it writes goes below `folder`.
-    pub(crate) fn start(kind: Kind, url: &str, folder: &Path) -> anyhow::Result<Self> {
+    /// Starts one on the server at `url`, which may leave so many messages outstanding; what it
+    /// writes goes below `folder`.
+    pub(crate) fn start(
+        kind: Kind,
+        url: &str,
+        outstanding: usize,
+        folder: &Path,
+    ) -> anyhow::Result<Self> {
         let home = tempfile::tempdir_in(folder)?;
         let host = url.trim_start_matches("http://");
         let program = match kind {
@@ -109,6 +115,7 @@ impl Subject {
             .arg(kind.name())
             .env("PUBSUB_EMULATOR_HOST", host)
             .env("HEARTHD_PUBSUB__SUBSCRIPTION", SUBSCRIPTION)
+            .env("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES", outstanding.to_string())
             .env("HEARTHD_STORE__PATH", home.path().join(STORE))
             .env("HEARTHD_HTTP__LISTEN", "127.0.0.1:0")
             .env("HEARTHD_LOG__FORMAT", "json")
