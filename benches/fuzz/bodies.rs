@@ -9,46 +9,6 @@ use hearthd::sources::capture;
 
 use super::json::{Json, Words};
 
-/// Names that the decoder looks for, and some that the JSON parser keeps for itself.
-const KEYS: &[&str] = &[
-    "eventId",
-    "timestamp",
-    "userId",
-    "resourceUpdate",
-    "name",
-    "events",
-    "traits",
-    "relationUpdate",
-    "type",
-    "subject",
-    "object",
-    "eventThreadId",
-    "eventThreadState",
-    "resourceGroup",
-    "eventSessionId",
-    "previewUrl",
-    "zones",
-    "customName",
-    "availableModes",
-    "heatCelsius",
-    "sdm.devices.events.CameraMotion.Motion",
-    "sdm.devices.events.CameraPerson.Person",
-    "sdm.devices.events.CameraSound.Sound",
-    "sdm.devices.events.DoorbellChime.Chime",
-    "sdm.devices.events.CameraClipPreview.ClipPreview",
-    "sdm.devices.events.Odd",
-    "sdm.devices.traits.Info",
-    "sdm.structures.traits.Info",
-    "sdm.structures.traits.RoomInfo",
-    "sdm.devices.traits.ThermostatMode",
-    "sdm.devices.traits.ThermostatTemperatureSetpoint",
-    "sdm.devices.traits.Temperature",
-    "sdm.devices.traits.Odd",
-    "$serde_json::private::Number",
-    "$serde_json::private::RawValue",
-    "$serde_json::private::",
-];
-
 /// Values as they are written, some of them no JSON.
 const VALUES: &[&str] = &[
     "null",
@@ -130,6 +90,8 @@ const MESSAGE_BYTES: usize = 10_000_000;
 #[derive(Debug)]
 pub(crate) struct Corpus {
     bodies: Vec<(Vec<u8>, Option<Json>)>,
+    /// Names that the decoder looks for, and some that the JSON parser keeps for itself.
+    names: Vec<&'static str>,
 }
 
 impl Corpus {
@@ -157,7 +119,12 @@ impl Corpus {
             }
         }
         let with_parts = |body: Vec<u8>| (body.clone(), Json::read(&body));
-        Ok(Self { bodies: bodies.into_iter().map(with_parts).collect() })
+        let names = include_str!("../../fixtures/names.txt").lines().collect();
+        Ok(Self { bodies: bodies.into_iter().map(with_parts).collect(), names })
+    }
+
+    fn name(&self, rng: &mut Rng) -> &'static str {
+        self.names[rng.usize(0..self.names.len())]
     }
 }
 
@@ -323,7 +290,7 @@ impl Words for Bodies<'_> {
         match rng.u32(0..8) {
             0 => TEXTS[rng.usize(0..TEXTS.len())].to_owned(),
             1 => format!("\"k{}\"", rng.u32(0..1_000)),
-            _ => Json::quoted(KEYS[rng.usize(0..KEYS.len())]),
+            _ => Json::quoted(self.corpus.name(rng)),
         }
     }
 
@@ -334,7 +301,7 @@ impl Words for Bodies<'_> {
             5 => format!("\"{}\"", TIMES[rng.usize(0..TIMES.len())]),
             6 => self.resource(rng),
             _ => {
-                let key = KEYS[rng.usize(0..KEYS.len())];
+                let key = self.corpus.name(rng);
                 self.value_of(key, rng).unwrap_or_else(|| Json::quoted(&"y".repeat(300)))
             }
         })

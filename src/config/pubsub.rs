@@ -11,7 +11,7 @@ use http::Uri;
 use serde::Serialize;
 
 use super::file::Fault;
-use super::table::{Limits, Table, quoted};
+use super::table::{Limits, Table, quoted, show_duration};
 use super::values::{SubscriptionName, key_path};
 use super::{DAY, GIB, HOUR, MIB, MINUTE, seconds};
 
@@ -111,7 +111,9 @@ impl Pubsub {
         let reopen_backoff_min = table.duration("reopen_backoff_min", &REOPEN_BACKOFF_MIN);
         let reopen_backoff_max = table.duration("reopen_backoff_max", &REOPEN_BACKOFF_MAX);
         if reopen_backoff_max < reopen_backoff_min {
-            table.fault("reopen_backoff_max", "is below reopen_backoff_min; swap them");
+            let [min, max] = [reopen_backoff_min, reopen_backoff_max].map(|d| show_duration(&d));
+            let message = format!("{max} is below reopen_backoff_min, {min}; swap them");
+            table.fault("reopen_backoff_max", message);
         }
         let probe_interval = table.duration("probe_interval", &PROBE_INTERVAL);
         let idle_reopen = table.duration("idle_reopen", &IDLE_REOPEN);

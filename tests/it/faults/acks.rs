@@ -46,6 +46,17 @@ fn acks_while_unavailable() {
 }
 
 #[test]
+fn acks_that_are_never_answered() {
+    let server = Server::start();
+    server.script(|faults| faults.acknowledge = Rule::always(Answer::Hang));
+    let mut trial = Trial::start(server);
+    trial.publish(20);
+    trial.drain();
+    // Messages flow, and the end comes within its limit all the same.
+    trial.finish();
+}
+
+#[test]
 fn everything_is_redelivered() {
     let mut trial = Trial::start(Server::start());
     trial.publish(200);

@@ -30,6 +30,8 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     assert!(acked < 4_050, "the disk was not full");
     let outstanding = trial.service.series("hearthd_pubsub_outstanding_messages");
     assert!(outstanding <= 301, "{outstanding} messages outstanding");
+    // Those at hand are kept, not given back to come again at once.
+    assert_eq!(trial.server.log().nacked, Vec::<String>::new());
     for path in ["/livez", "/readyz"] {
         assert!(trial.service.get(path).is_some(), "{path}");
     }

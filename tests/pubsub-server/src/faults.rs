@@ -1,7 +1,5 @@
 //! What the server does wrong, on demand. Data only: the other modules obey it.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tonic::Status;
 
@@ -142,8 +140,8 @@ pub enum Answer {
     Lost,
     /// It is forgotten and answered with this gRPC status.
     Status(Status),
-    /// It takes effect at once and is answered OK after this time.
-    Delayed(Duration),
+    /// It takes effect and is never answered.
+    Hang,
 }
 
 /// What happens to a GET of the subscription or topic.

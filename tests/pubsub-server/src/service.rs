@@ -87,7 +87,7 @@ async fn answer(fault: Option<Answer>) -> Result<Response<()>, Status> {
     match fault {
         None | Some(Answer::Lost) => {}
         Some(Answer::Status(status)) => return Err(status),
-        Some(Answer::Delayed(delay)) => tokio::time::sleep(delay).await,
+        Some(Answer::Hang) => std::future::pending().await,
     }
     Ok(Response::new(()))
 }

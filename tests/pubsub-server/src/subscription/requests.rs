@@ -90,7 +90,7 @@ fn list_for<'a>(
     match fault {
         Some(Answer::Lost) => Some(&mut requests.lost),
         Some(Answer::Status(_)) => Some(&mut requests.refused),
-        Some(Answer::Delayed(_)) | None => (!from_flood).then_some(&mut requests.applied),
+        Some(Answer::Hang) | None => (!from_flood).then_some(&mut requests.applied),
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) const SUBSCRIPTION: &str = "projects/test/subscriptions/test";
 
 /// Longest wait for what must happen. It is never reached where all is well.
 const LIMIT: Duration = Duration::from_secs(20);
+/// Time between two looks at a condition that nothing announces.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
 
 pub(crate) fn anyone() -> Credentials {
     anonymous::Builder::new().build()
@@ -44,8 +46,9 @@ pub(crate) async fn message(stream: &mut MessageStream) -> (Message, Handler) {
 
 pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
     let waiting = async {
+        let mut looks = tokio::time::interval(LOOK_EVERY);
         while !condition() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            looks.tick().await;
         }
     };
     tokio::time::timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
