@@ -3,6 +3,7 @@
 //! One task owns the pipeline (`service`); everything else sends it messages over bounded channels.
 
 mod acks;
+mod decoder;
 mod reload;
 mod service;
 mod signals;
@@ -27,9 +28,9 @@ use crate::sinks::{Progress, Sink};
 use crate::sources::pubsub::{Source, SourceError, SourceEvent};
 use crate::store::{Sqlite, Store, StoreError};
 
-/// Messages between the source and the pipeline: two batches, so that neither waits for the other.
-/// More would only be leased longer.
-const DELIVERIES: usize = 2 * MAX_BATCH;
+/// Messages between the source and the decoder, and between it and the pipeline: a batch each, so
+/// that none waits for the other. More would only be leased longer.
+const DELIVERIES: usize = MAX_BATCH;
 
 /// Notes of sinks about their progress under way: a later one makes an earlier one superfluous.
 const PROGRESS: usize = 16;
@@ -89,6 +90,8 @@ pub async fn run(
     let (stop_sinks, sinks_stopped) = watch::channel(false);
     let health = Arc::new(Health::default());
     let (deliveries, received) = mpsc::channel(DELIVERIES);
+    let (to_service, decoded) = mpsc::channel(DELIVERIES);
+    let decode = pipeline.decode_settings().clone();
     let (progress, noted) = mpsc::channel(PROGRESS);
     let service = Service::new(pipeline, clock.clone(), Arc::clone(&metrics), Arc::clone(&health))?;
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
@@ -99,8 +102,9 @@ pub async fn run(
     supervisor::start(Arc::clone(&health), clock.clone(), stopped.clone());
     let on_event = source_events(Arc::clone(&metrics), health, clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
+    tokio::task::spawn_blocking(move || decoder::run(&decode, received, &to_service));
 
-    let (mut service, outcome) = service.run(received, noted, stopped).await;
+    let (mut service, outcome) = service.run(decoded, noted, stopped).await;
     tracing::info!("stopping: acks first, then sinks");
     supervisor::stopping();
     // The source has a limit of its own.

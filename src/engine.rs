@@ -340,8 +340,8 @@ impl Engine {
             work.emit(record, ReleaseReason::Late);
             return;
         }
-        work.hold(&ordering_key, &sort_key);
-        let releases = self.reorder.hold(at, ordering_key, sort_key, record);
+        let (held, releases) = self.reorder.hold(at, ordering_key, sort_key, record);
+        work.hold(held);
         for release in releases {
             self.release(release, at, work);
         }
@@ -384,7 +384,6 @@ impl Engine {
 
     fn finish(&mut self, mut work: Work) -> Changes {
         work.changes.at = self.clock;
-        work.changes.held = work.still_held().filter_map(|at| self.reorder.get(at)).collect();
         work.changes.nodes = self.graph.take_changed();
         (work.changes.traits, work.changes.dropped_traits) = self.traits.take_changed();
         let changes = work.into_changes();

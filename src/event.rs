@@ -8,6 +8,7 @@ mod time;
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -62,7 +63,7 @@ macro_rules! as_hex {
     ($($key:ty),*) => {$(
         impl fmt::Display for $key {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&hex::encode(self.0))
+                f.write_str(hex_bytes::text(&self.0, &mut [0; 32]))
             }
         }
         impl fmt::Debug for $key {
@@ -77,8 +78,16 @@ as_hex!(DedupeKey, NotificationId, SessionKey);
 mod hex_bytes {
     use serde::{Deserialize, Deserializer, Serializer};
 
+    /// Without allocating, as each message has some. It can't fail: two digits for each byte.
+    pub(super) fn text<'a>(bytes: &[u8; 16], digits: &'a mut [u8; 32]) -> &'a str {
+        match hex::encode_to_slice(bytes, digits) {
+            Ok(()) => std::str::from_utf8(digits).unwrap_or_default(),
+            Err(_) => "",
+        }
+    }
+
     pub(super) fn serialize<S: Serializer>(bytes: &[u8; 16], to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&hex::encode(bytes))
+        to.serialize_str(text(bytes, &mut [0; 32]))
     }
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 16], D::Error> {
@@ -159,12 +168,13 @@ pub struct Clip {
 }
 
 /// New values of one trait.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraitUpdate {
     /// The trait's full name.
-    pub name: String,
-    /// The fields that it sets; an absent one keeps its value.
-    pub fields: Object,
+    pub name: Arc<str>,
+    /// The fields that it sets, each with its value as canonical JSON text; an absent one keeps its
+    /// value.
+    pub fields: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A remark on an event, shown in its record. In the order of their names, as records list them.
@@ -193,7 +203,7 @@ pub struct Event {
     /// Its idempotency key.
     pub key: DedupeKey,
     /// The platform's id: not unique, since the messages of a thread may share it.
-    pub event_id: Option<String>,
+    pub event_id: Option<Arc<str>>,
     /// When it occurred.
     pub time: EventTime,
     /// When it was published.
@@ -201,7 +211,7 @@ pub struct Event {
     /// When it was received.
     pub received_at: ReceivedAt,
     /// The transport's id.
-    pub message_id: String,
+    pub message_id: Arc<str>,
     /// The resource that it is about, if it is a resource update.
     pub resource: Option<ResourceName>,
     /// The user, obfuscated by the platform: never logged.

@@ -113,7 +113,7 @@ mod tests {
         let time = Timestamp::parse("2025-06-09T13:52:05Z").unwrap();
         RawMessage {
             platform: Platform::Sdm,
-            message_id: "m1".to_owned(),
+            message_id: "m1".into(),
             publish_time: PublishTime(time.clone()),
             received_at: ReceivedAt(time),
             body: body.into(),

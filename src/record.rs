@@ -3,6 +3,7 @@
 //! Pure: turns what the engine decided into the JSON that others rely on. It decides nothing.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -62,8 +63,9 @@ pub struct Record {
 /// The place of a sequence: 20 digits (contract, section 3), enough for any `u64`.
 const UNNUMBERED: &str = "00000000000000000000";
 
-/// What stands before the sequence. Its quotes can't occur like this inside a JSON text.
-const SEQUENCE_FIELD: &str = r#""sequence":""#;
+/// What ends the head, right behind the sequence, and what stands there instead to let data follow.
+const HEAD_END: &str = r#""}"#;
+const DATA_FOLLOWS: &str = r#"","data":"#;
 
 /// Bytes of most lines, so that they are written without growing: an SDM event has about 1,300.
 const LINE_BYTES: usize = 2048;
@@ -78,13 +80,15 @@ impl Record {
         let data = NotificationData::new(id, state);
         let (platform, subject) = (state.platform, Some(&state.resource));
         let time = &state.last_event_at;
-        Self::new(RecordKind::Notification, &revision_id, platform, subject, time, data)
+        Self::new(RecordKind::Notification, &revision_id, platform, subject, time, &data)
     }
 
     /// An event of the ordered lane.
     pub fn event(head: EventHead, late: bool, flags: &BTreeSet<Flag>) -> Self {
         let EventHead(mut record) = head;
-        let tail = text(&EventTail { late, flags }, TAIL_BYTES);
+        let mut tail = Vec::with_capacity(TAIL_BYTES);
+        append(&mut tail, &EventTail { late, flags });
+        let tail = text(tail);
         // The tail's own brace, opened, is the comma between the two.
         record.line.push(',');
         record.line.push_str(tail.trim_start_matches('{'));
@@ -104,12 +108,14 @@ impl Record {
         platform: Platform,
         subject: Option<&ResourceName>,
         time: &Timestamp,
-        data: impl Serialize,
+        data: &impl Serialize,
     ) -> Self {
         let source = source(platform, subject);
         let subject = subject.map_or("", ResourceName::as_str);
-        let line = text(
-            &Envelope {
+        let mut line = Vec::with_capacity(LINE_BYTES);
+        append(
+            &mut line,
+            &Head {
                 specversion: "1.0",
                 id,
                 source: &source,
@@ -122,12 +128,14 @@ impl Record {
                 time,
                 datacontenttype: "application/json",
                 sequence: UNNUMBERED,
-                data,
             },
-            LINE_BYTES,
         );
-        let number_at = line.find(SEQUENCE_FIELD).map_or(0, |at| at + SEQUENCE_FIELD.len());
-        Self { kind, subject: subject.to_owned(), line, number_at }
+        line.truncate(line.len().saturating_sub(HEAD_END.len()));
+        let number_at = line.len().saturating_sub(UNNUMBERED.len());
+        line.extend_from_slice(DATA_FOLLOWS.as_bytes());
+        append(&mut line, data);
+        line.push(b'}');
+        Self { kind, subject: subject.to_owned(), line: text(line), number_at }
     }
 
     /// Bytes that the record takes in memory, about.
@@ -136,10 +144,14 @@ impl Record {
     }
 
     /// The record as one line of JSON, without line end, under its number in the journal.
-    pub fn into_line(mut self, sequence: u64) -> String {
-        let place = self.number_at..self.number_at + UNNUMBERED.len();
-        self.line.replace_range(place, &format!("{sequence:020}"));
-        self.line
+    pub fn into_line(self, sequence: u64) -> String {
+        let mut line = self.line.into_bytes();
+        let place = line.get_mut(self.number_at..self.number_at + UNNUMBERED.len());
+        if let Some(mut place) = place {
+            // As many digits as there is place for.
+            write!(place, "{sequence:020}").ok();
+        }
+        text(line)
     }
 }
 
@@ -153,7 +165,7 @@ impl EventHead {
         let (id, data) = (event.key.to_string(), EventData::new(event, payload));
         let (platform, subject) = (event.platform, event.subject());
         let mut record =
-            Record::new(RecordKind::Event, &id, platform, subject, &event.time.0, data);
+            Record::new(RecordKind::Event, &id, platform, subject, &event.time.0, &data);
         // Both objects are still open.
         record.line.truncate(record.line.trim_end_matches('}').len());
         Self(record)
@@ -168,7 +180,7 @@ struct EventTail<'a> {
 }
 
 #[derive(Serialize)]
-struct Envelope<'a, D> {
+struct Head<'a> {
     specversion: &'static str,
     id: &'a str,
     source: &'a str,
@@ -177,12 +189,13 @@ struct Envelope<'a, D> {
     time: &'a Timestamp,
     datacontenttype: &'static str,
     sequence: &'static str,
-    data: D,
 }
 
 /// The `data` of a notification, as the last revision showed it.
 pub fn notification_data(id: NotificationId, state: &Notification) -> Box<str> {
-    text(&NotificationData::new(id, state), LINE_BYTES).into()
+    let mut data = Vec::with_capacity(LINE_BYTES);
+    append(&mut data, &NotificationData::new(id, state));
+    text(data).into()
 }
 
 /// The notificationId and the `data` of a notification's line.
@@ -213,12 +226,13 @@ pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
 }
 
 /// Writes our own types, whose serialisation can't fail: they have text keys and no foreign code.
-fn text(value: &impl Serialize, expected_bytes: usize) -> String {
-    let mut text = Vec::with_capacity(expected_bytes);
-    match serde_json::to_writer(&mut text, value) {
-        Ok(()) => String::from_utf8(text).unwrap_or_default(),
-        Err(_) => String::new(),
-    }
+fn append(to: &mut Vec<u8>, value: &impl Serialize) {
+    serde_json::to_writer(to, value).ok();
+}
+
+/// JSON as text, which it is.
+fn text(json: Vec<u8>) -> String {
+    String::from_utf8(json).unwrap_or_default()
 }
 
 fn source(platform: Platform, resource: Option<&ResourceName>) -> String {
@@ -226,7 +240,7 @@ fn source(platform: Platform, resource: Option<&ResourceName>) -> String {
         Platform::Sdm => "//smartdevicemanagement.googleapis.com",
     };
     match resource.and_then(ResourceName::enterprise) {
-        Some(enterprise) => format!("{authority}/{enterprise}"),
+        Some(enterprise) => [authority, "/", enterprise].concat(),
         None => authority.to_owned(),
     }
 }

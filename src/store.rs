@@ -77,10 +77,10 @@ pub struct JournalRow {
 impl JournalRow {
     /// The records that follow the one with the number `last`.
     fn number(records: Vec<Record>, last: u64) -> Vec<Self> {
-        let row = |(record, sequence): (Record, u64)| Self {
+        let row = |(mut record, sequence): (Record, u64)| Self {
             sequence,
             kind: record.kind,
-            subject: record.subject.clone(),
+            subject: std::mem::take(&mut record.subject),
             line: record.into_line(sequence),
         };
         records.into_iter().zip(last + 1..).map(row).collect()
@@ -119,7 +119,7 @@ impl QuarantineRow {
             platform: raw.platform.as_str().to_owned(),
             reason: message.reject.reason.as_str().to_owned(),
             detail: message.reject.detail.clone(),
-            message_id: raw.message_id.clone(),
+            message_id: raw.message_id.to_string(),
             place: raw.place.clone(),
             raw: raw.body.to_vec(),
         }

@@ -81,7 +81,7 @@ impl<'a> Traffic<'a> {
         let mut message = self.sent.get(rng.usize(0..self.sent.len().max(1)))?.clone();
         message.raw.received_at = ReceivedAt(self.time(0, rng));
         if rng.bool() {
-            message.raw.message_id = format!("republished-{:x}", rng.u64(..));
+            message.raw.message_id = format!("republished-{:x}", rng.u64(..)).into();
             message.raw.publish_time = PublishTime(self.time(0, rng));
         }
         Some(message)
@@ -98,7 +98,7 @@ impl<'a> Traffic<'a> {
         };
         let raw = RawMessage {
             platform: Platform::Sdm,
-            message_id,
+            message_id: message_id.into(),
             publish_time: PublishTime(self.time(-3_000, rng)),
             received_at: ReceivedAt(self.time(0, rng)),
             body: body.into(),

@@ -163,7 +163,7 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
         add(7, vec![name.to_string().into(), json(node)?]);
     }
     for TraitRow { resource, name, fields } in &changes.traits {
-        add(8, vec![resource.to_string().into(), name.clone().into(), json(fields)?]);
+        add(8, vec![resource.to_string().into(), name.to_string().into(), json(&**fields)?]);
     }
     add(9, vec!["clock".to_owned().into(), at()]);
     for JournalRow { sequence, kind, subject, line } in journal {

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -138,7 +139,7 @@ impl End {
 /// The file, and the messages that are in it.
 struct Capture {
     file: CaptureFile,
-    seen: LruCache<String, ()>,
+    seen: LruCache<Arc<str>, ()>,
     count: u64,
     count_max: u64,
     /// `None` if messages are acked.
@@ -190,7 +191,7 @@ impl Capture {
         let mut bytes = 0;
         for Delivery { incoming, ack } in batch {
             bytes += incoming.raw.body.len() as u64;
-            if self.seen.put(incoming.raw.message_id.clone(), ()).is_none() {
+            if self.seen.put(Arc::clone(&incoming.raw.message_id), ()).is_none() {
                 self.file.write(&incoming.raw)?;
                 self.count += 1;
             }

@@ -5,6 +5,7 @@
 //! arrive.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lru::LruCache;
@@ -24,7 +25,7 @@ const WORTH_A_WARNING: u64 = 10;
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Acks {
-    acked: LruCache<String, ()>,
+    acked: LruCache<Arc<str>, ()>,
     lost: u64,
     window_ends: ClockTime,
 }
@@ -34,16 +35,11 @@ impl Acks {
         Self { acked: LruCache::new(REMEMBERED), lost: 0, window_ends: now.after(WINDOW) }
     }
 
-    /// A message came. True if it was acked before.
-    pub(super) fn is_lost(&mut self, message_id: &str) -> bool {
-        let is_lost = self.acked.contains(message_id);
+    /// A message was acked. True if that was so before, and its ack got lost.
+    pub(super) fn remember(&mut self, message_id: Arc<str>) -> bool {
+        let is_lost = self.acked.put(message_id, ()).is_some();
         self.lost += u64::from(is_lost);
         is_lost
-    }
-
-    /// A message was acked.
-    pub(super) fn remember(&mut self, message_id: String) {
-        self.acked.put(message_id, ());
     }
 
     /// How many acks were lost, once per window and only if that is worth a warning.
@@ -65,11 +61,10 @@ mod tests {
     fn many_lost_acks_are_worth_one_warning_per_window() {
         let mut acks = Acks::new(ClockTime::default());
         let later = |seconds| ClockTime::default().after(Duration::from_secs(seconds));
-        assert!(!acks.is_lost("1"));
-        acks.remember("1".to_owned());
-        assert!(acks.is_lost("1"));
+        assert!(!acks.remember("1".into()));
+        assert!(acks.remember("1".into()));
         assert_eq!(acks.warning(later(11)), None, "one is no reason");
-        (0..WORTH_A_WARNING).for_each(|_| assert!(acks.is_lost("1")));
+        (0..WORTH_A_WARNING).for_each(|_| assert!(acks.remember("1".into())));
         assert_eq!(acks.warning(later(12)), None, "too early");
         assert_eq!(acks.warning(later(22)), Some(WORTH_A_WARNING));
         assert_eq!(acks.warning(later(33)), None, "said once");

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 
 use super::DaemonError;
 use super::acks::Acks;
+use super::decoder::DecodedDelivery;
 use crate::clock::Clock;
 use crate::engine::Arrival;
 use crate::event::ClockTime;
@@ -101,7 +102,7 @@ impl Service {
     /// Feeds the pipeline until it is told to stop, or the store fails for good.
     pub(super) async fn run(
         mut self,
-        mut received: mpsc::Receiver<Delivery>,
+        mut received: mpsc::Receiver<DecodedDelivery>,
         mut noted: mpsc::Receiver<Progress>,
         mut stop: watch::Receiver<bool>,
     ) -> (Self, Result<(), DaemonError>) {
@@ -122,7 +123,7 @@ impl Service {
             let result = match wake {
                 Wake::Stop => break Ok(()),
                 Wake::Timer => {
-                    let held = std::mem::take(&mut self.held);
+                    let held = self.take_held();
                     self.step(held).and_then(|()| self.note_if_due())
                 }
                 Wake::Progress(Progress { sink, sequence }) => {
@@ -161,10 +162,21 @@ impl Service {
         deadline.map_or(TICK, |deadline| deadline.since(self.clock.now()).min(TICK))
     }
 
+    /// The batch that the store could not take, decoded again: what it meant went with the step.
+    fn take_held(&mut self) -> Vec<DecodedDelivery> {
+        let settings = self.pipeline.decode_settings();
+        let held = std::mem::take(&mut self.held).into_iter();
+        held.map(|delivery| DecodedDelivery::new(delivery, settings)).collect()
+    }
+
     /// Runs a batch through the pipeline and acks it. If it can't be committed, it is held.
-    fn step(&mut self, batch: Vec<Delivery>) -> Result<(), StoreError> {
+    fn step(&mut self, decoded: Vec<DecodedDelivery>) -> Result<(), StoreError> {
         let now = self.clock.now();
-        let arrivals: Vec<_> = batch.iter().map(|delivery| self.decode(delivery, now)).collect();
+        let (mut batch, mut arrivals) = (Vec::with_capacity(decoded.len()), Vec::new());
+        for DecodedDelivery { delivery, decoded } in decoded {
+            arrivals.push(Arrival { at: now, raw: delivery.incoming.raw.clone(), decoded });
+            batch.push(delivery);
+        }
         let lags: Vec<_> = arrivals.iter().map(lag).collect();
         let committed = match tokio::task::block_in_place(|| self.pipeline.step(arrivals, now)) {
             Ok(committed) => committed,
@@ -192,12 +204,6 @@ impl Service {
         Ok(())
     }
 
-    fn decode(&self, delivery: &Delivery, at: ClockTime) -> Arrival {
-        let incoming = delivery.incoming.clone();
-        let (raw, decoded) = Pipeline::decode(self.pipeline.decode_settings(), incoming);
-        Arrival { at, raw, decoded }
-    }
-
     /// Acks what is committed, and counts it; `lags` are from the events to their publication.
     fn ack(&mut self, batch: Vec<Delivery>, lags: &[Option<TimeDelta>]) {
         let count = batch.len();
@@ -207,10 +213,9 @@ impl Service {
             let raw = delivery.incoming.raw;
             self.metrics.observe_message(&raw, *lag);
             self.metrics.observe_commit(wall - raw.received_at.0.at());
-            if self.acked.is_lost(&raw.message_id) {
+            if self.acked.remember(raw.message_id) {
                 self.metrics.count_lost_acks(1);
             }
-            self.acked.remember(raw.message_id);
         }
         self.metrics.count_acks(count, true);
     }
@@ -331,7 +336,7 @@ fn lag(arrival: &Arrival) -> Option<TimeDelta> {
 }
 
 /// Waits a moment for more messages, up to a batch.
-async fn fill(received: &mut mpsc::Receiver<Delivery>, batch: &mut Vec<Delivery>) {
+async fn fill(received: &mut mpsc::Receiver<DecodedDelivery>, batch: &mut Vec<DecodedDelivery>) {
     let flush = tokio::time::sleep(FLUSH_AFTER);
     tokio::pin!(flush);
     while batch.len() < MAX_BATCH {

@@ -48,7 +48,7 @@ pub struct Changes {
     /// Clips of sessions, which later threads of that session join.
     pub clips: Vec<(SessionKey, String, ClockTime)>,
     /// Events that now wait for their turn.
-    pub held: Vec<Held>,
+    pub held: Vec<Arc<Held>>,
     /// Events that waited in the store and don't any more, by their arrival.
     pub unheld: Vec<u64>,
     /// The last release under each ordering key.
@@ -58,7 +58,7 @@ pub struct Changes {
     /// Traits in their new state.
     pub traits: Vec<TraitRow>,
     /// Traits that are kept no more, by resource and name.
-    pub dropped_traits: Vec<(ResourceName, String)>,
+    pub dropped_traits: Vec<(ResourceName, Arc<str>)>,
     /// What to count once this is committed.
     pub tally: Tally,
 }

@@ -135,7 +135,7 @@ impl Graph {
             return watched;
         }
         let lies_in = |name: &ResourceName, node: &Node, parent: &ResourceName| {
-            name.structure_of_room().as_ref() == Some(parent)
+            name.is_room_of(parent)
                 || node.structure.as_ref().is_some_and(|register| register.value == *parent)
                 || node
                     .room
@@ -272,7 +272,7 @@ impl Graph {
         let register = node.room.as_ref()?;
         let room = register.value.as_ref()?;
         let stamp = Some(&register.stamp);
-        let shows = room.structure_of_room().as_ref() == Some(structure)
+        let shows = room.is_room_of(structure)
             && stamp > node.gone.as_ref()
             && stamp > self.gone(structure)
             && stamp > self.gone(room);

@@ -2,6 +2,8 @@
 //!
 //! Commutative, associative and idempotent, because the stamp and the value decide together.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,7 @@ pub(super) enum Rank {
 pub(super) struct Stamp {
     pub(super) time: DateTime<Utc>,
     pub(super) rank: Rank,
-    pub(super) event_id: String,
+    pub(super) event_id: Arc<str>,
 }
 
 impl Stamp {

@@ -3,7 +3,7 @@
 //! Judges lateness only within one ordering key, and only against what was released there
 //! (design, facts 3 and 4). Does not know what an event says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,14 +38,9 @@ impl SortKey {
             time: event.time.0.at(),
             state: event.rank(),
             publish_time: event.publish_time.0.at(),
-            message_id: event.message_id.as_str().into(),
+            message_id: Arc::clone(&event.message_id),
             key: event.key,
         }
-    }
-
-    /// The event itself.
-    pub(super) fn key(&self) -> DedupeKey {
-        self.key
     }
 }
 
@@ -96,7 +91,7 @@ impl ReleaseReason {
 #[derive(Debug)]
 pub(super) struct Release {
     pub(super) reason: ReleaseReason,
-    pub(super) events: Vec<Held>,
+    pub(super) events: Vec<Arc<Held>>,
 }
 
 /// The events that wait, and what was last released under each ordering key.
@@ -104,10 +99,11 @@ pub(super) struct Release {
 pub(super) struct Reorder {
     hold: Duration,
     max_events: usize,
-    /// Boxed, because a map moves its entries.
-    held: BTreeMap<(Arc<str>, SortKey), Box<Held>>,
+    /// What waits under each ordering key, in order; no key without events. Shared with the timers
+    /// and with what is to be written.
+    held: HashMap<Arc<str>, VecDeque<Arc<Held>>>,
     /// In the order in which holds end, which is the order of arrival.
-    timers: BTreeMap<(ClockTime, u64), (Arc<str>, SortKey)>,
+    timers: BTreeMap<(ClockTime, u64), Arc<Held>>,
     bytes: usize,
     arrivals: u64,
     released: LruCache<Arc<str>, (SortKey, ClockTime)>,
@@ -124,7 +120,7 @@ impl Reorder {
         let mut reorder = Self {
             hold,
             max_events,
-            held: BTreeMap::new(),
+            held: HashMap::new(),
             timers: BTreeMap::new(),
             bytes: 0,
             arrivals: 0,
@@ -133,7 +129,7 @@ impl Reorder {
         for mut row in rows {
             row.until = row.until.min(now.after(hold));
             reorder.arrivals = reorder.arrivals.max(row.arrival);
-            reorder.insert(row);
+            reorder.insert(Arc::new(row));
         }
         reorder
     }
@@ -148,34 +144,29 @@ impl Reorder {
         self.released.put(ordering_key, (last, at));
     }
 
-    /// Takes an event in that is not late; returns what that releases.
+    /// Takes an event in that is not late; returns it and what that releases, which may be itself.
     pub(super) fn hold(
         &mut self,
         at: ClockTime,
         ordering_key: Arc<str>,
         sort_key: SortKey,
         record: Record,
-    ) -> Vec<Release> {
+    ) -> (Arc<Held>, Vec<Release>) {
         self.arrivals += 1;
         let started = sort_key.state == ThreadState::Started;
         let until = if started { at } else { at.after(self.hold) };
-        let row = Held { until, arrival: self.arrivals, ordering_key, sort_key, record };
-        let timer = (row.until, row.arrival);
-        self.insert(row);
-        if started {
-            return self.release(timer, ReleaseReason::Started).into_iter().collect();
-        }
+        let arrival = self.arrivals;
+        let row = Arc::new(Held { until, arrival, ordering_key, sort_key, record });
+        self.insert(Arc::clone(&row));
         let mut releases = Vec::new();
+        if started {
+            releases.extend(self.release((until, arrival), ReleaseReason::Started));
+        }
         while self.timers.len() > self.max_events || self.bytes > MAX_PENDING_BYTES {
             let oldest = self.timers.first_key_value().map(|(timer, _)| *timer);
             releases.extend(oldest.and_then(|oldest| self.release(oldest, ReleaseReason::Full)));
         }
-        releases
-    }
-
-    /// A copy of an event that waits.
-    pub(super) fn get(&self, place: &(Arc<str>, SortKey)) -> Option<Held> {
-        self.held.get(place).map(|row| Held::clone(row))
+        (row, releases)
     }
 
     /// The release that is due by `until` and comes first, if any.
@@ -199,25 +190,26 @@ impl Reorder {
 
     /// The hold of a timer ended: everything under its key that sorts at or before it goes.
     fn release(&mut self, timer: (ClockTime, u64), reason: ReleaseReason) -> Option<Release> {
-        let last = self.timers.get(&timer)?.clone();
-        let up_to_last = self.held.range(..=&last).rev();
-        let due = up_to_last.take_while(|((ordering_key, _), _)| *ordering_key == last.0);
-        let due: Vec<_> = due.map(|(place, _)| place.clone()).collect();
-        let mut events = Vec::with_capacity(due.len());
-        for place in due.iter().rev() {
-            let Some(row) = self.held.remove(place) else { continue };
+        let last = self.timers.remove(&timer)?;
+        let lane = self.held.get_mut(&last.ordering_key)?;
+        let count = lane.partition_point(|row| row.sort_key <= last.sort_key);
+        let events: Vec<_> = lane.drain(..count).collect();
+        if lane.is_empty() {
+            self.held.remove(&last.ordering_key);
+        }
+        for row in &events {
             self.timers.remove(&(row.until, row.arrival));
             self.bytes = self.bytes.saturating_sub(row.record.size());
-            events.push(*row);
         }
         Some(Release { reason, events })
     }
 
-    fn insert(&mut self, row: Held) {
-        let place = (Arc::clone(&row.ordering_key), row.sort_key.clone());
-        self.timers.insert((row.until, row.arrival), place.clone());
+    fn insert(&mut self, row: Arc<Held>) {
         self.bytes += row.record.size();
-        self.held.insert(place, Box::new(row));
+        self.timers.insert((row.until, row.arrival), Arc::clone(&row));
+        let lane = self.held.entry(Arc::clone(&row.ordering_key)).or_default();
+        let place = lane.partition_point(|other| other.sort_key <= row.sort_key);
+        lane.insert(place, row);
     }
 }
 
@@ -248,7 +240,7 @@ mod tests {
         });
         let raw = RawMessage {
             platform: Platform::Sdm,
-            message_id: id.to_owned(),
+            message_id: id.into(),
             publish_time: PublishTime(time.clone()),
             received_at: ReceivedAt(time),
             body: body.to_string().into(),
@@ -259,7 +251,8 @@ mod tests {
 
     /// Takes an event in under a key; returns the ids of what that releases.
     fn hold(reorder: &mut Reorder, at: i64, key: &str, event: &Event) -> Vec<Vec<String>> {
-        let releases = reorder.hold(ms(at), key.into(), SortKey::of(event), record(event));
+        let sort_key = SortKey::of(event);
+        let (_, releases) = reorder.hold(ms(at), key.into(), sort_key, record(event));
         releases.iter().map(ids).collect()
     }
 
@@ -355,7 +348,7 @@ mod tests {
         for (at, id) in [(0, "a"), (60_000, "b")] {
             hold(&mut reorder, at, id, &event(id, 1, None));
         }
-        let rows: Vec<Held> = reorder.held.into_values().map(|row| *row).collect();
+        let rows = reorder.timers.into_values().map(Arc::unwrap_or_clone);
         let mut restored = Reorder::restore(HOLD, 10, rows, ms(1000));
         assert_eq!(restored.len(), 2);
         assert_eq!(due(&mut restored, 1999), None);

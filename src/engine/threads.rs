@@ -391,7 +391,7 @@ mod tests {
         });
         let raw = RawMessage {
             platform: Platform::Sdm,
-            message_id: "m".to_owned(),
+            message_id: "m".into(),
             publish_time: PublishTime(received.clone()),
             received_at: ReceivedAt(received),
             body: body.to_string().into(),

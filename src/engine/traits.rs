@@ -3,6 +3,7 @@
 //! Knows no trait by name; a platform's decoder says what an update sets.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -17,16 +18,16 @@ const MAX_NAMES: usize = 256;
 
 /// The fields of a trait, as the store keeps them; the values are canonical JSON text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fields(BTreeMap<String, Register<String>>);
+pub struct Fields(BTreeMap<Arc<str>, Register<Arc<str>>>);
 
 impl Fields {
     fn write(&mut self, stamp: &Stamp, update: &TraitUpdate) {
         for (field, value) in &update.fields {
-            let value = value.to_string();
+            let value = Arc::clone(value);
             match self.0.get_mut(field) {
                 Some(register) => register.update(stamp, value),
                 None => {
-                    self.0.insert(field.clone(), Register { stamp: stamp.clone(), value });
+                    self.0.insert(Arc::clone(field), Register { stamp: stamp.clone(), value });
                 }
             }
             if self.0.len() > MAX_NAMES {
@@ -36,9 +37,9 @@ impl Fields {
     }
 
     fn to_json(&self) -> Map<String, Value> {
-        let value = |register: &Register<String>| serde_json::from_str(&register.value);
+        let value = |register: &Register<Arc<str>>| serde_json::from_str(&register.value);
         let fields = self.0.iter();
-        fields.map(|(name, held)| (name.clone(), value(held).unwrap_or_default())).collect()
+        fields.map(|(name, held)| (name.to_string(), value(held).unwrap_or_default())).collect()
     }
 }
 
@@ -48,16 +49,17 @@ pub struct TraitRow {
     /// The resource.
     pub resource: ResourceName,
     /// The trait's full name.
-    pub name: String,
+    pub name: Arc<str>,
     /// Its fields.
-    pub fields: Fields,
+    pub fields: Arc<Fields>,
 }
 
 /// All device state.
 #[derive(Debug, Default)]
 pub(super) struct Traits {
-    resources: BTreeMap<ResourceName, BTreeMap<String, Fields>>,
-    changed: BTreeSet<(ResourceName, String)>,
+    /// Shared with what is to be written, so that it isn't copied.
+    resources: BTreeMap<ResourceName, BTreeMap<Arc<str>, Arc<Fields>>>,
+    changed: BTreeSet<(ResourceName, Arc<str>)>,
 }
 
 impl Traits {
@@ -91,11 +93,9 @@ impl Traits {
 
     fn write(&mut self, resource: &ResourceName, stamp: &Stamp, update: &TraitUpdate) {
         let traits = self.resources.entry(resource.clone()).or_default();
-        match traits.get_mut(&update.name) {
-            Some(fields) => fields.write(stamp, update),
-            None => traits.entry(update.name.clone()).or_default().write(stamp, update),
-        }
-        self.changed.insert((resource.clone(), update.name.clone()));
+        let fields = traits.entry(Arc::clone(&update.name)).or_default();
+        Arc::make_mut(fields).write(stamp, update);
+        self.changed.insert((resource.clone(), Arc::clone(&update.name)));
         if traits.len() > MAX_NAMES
             && let Some((dropped, _)) = traits.pop_last()
         {
@@ -104,11 +104,13 @@ impl Traits {
     }
 
     /// The traits that changed since the last call, and those that are kept no more.
-    pub(super) fn take_changed(&mut self) -> (Vec<TraitRow>, Vec<(ResourceName, String)>) {
+    pub(super) fn take_changed(&mut self) -> (Vec<TraitRow>, Vec<(ResourceName, Arc<str>)>) {
         let (mut rows, mut dropped) = (Vec::new(), Vec::new());
         for (resource, name) in std::mem::take(&mut self.changed) {
             match self.resources.get(&resource).and_then(|traits| traits.get(&name)) {
-                Some(fields) => rows.push(TraitRow { resource, name, fields: fields.clone() }),
+                Some(fields) => {
+                    rows.push(TraitRow { resource, name, fields: Arc::clone(fields) });
+                }
                 None => dropped.push((resource, name)),
             }
         }
@@ -117,8 +119,9 @@ impl Traits {
 
     /// `{resource: {trait: {field: value}}}`, every trait that was ever seen among them.
     pub(super) fn to_json(&self) -> Value {
-        let traits = |traits: &BTreeMap<String, Fields>| -> Map<String, Value> {
-            traits.iter().map(|(name, fields)| (name.clone(), fields.to_json().into())).collect()
+        let traits = |traits: &BTreeMap<Arc<str>, Arc<Fields>>| -> Map<String, Value> {
+            let traits = traits.iter();
+            traits.map(|(name, fields)| (name.to_string(), fields.to_json().into())).collect()
         };
         let resources = self.resources.iter();
         resources.map(|(name, row)| (name.to_string(), Value::from(traits(row)))).collect()
@@ -135,12 +138,13 @@ mod tests {
 
     fn stamp(nanos: i64, event_id: &str) -> Stamp {
         let time = DateTime::<Utc>::from_timestamp_nanos(nanos);
-        Stamp { time, rank: Rank::Other, event_id: event_id.to_owned() }
+        Stamp { time, rank: Rank::Other, event_id: event_id.into() }
     }
 
     fn update(name: &str, fields: Value) -> TraitUpdate {
-        let fields = fields.as_object().cloned().unwrap_or_default();
-        TraitUpdate { name: name.to_owned(), fields }
+        let fields = fields.as_object().into_iter().flatten();
+        let fields = fields.map(|(field, value)| (field.as_str().into(), value.to_string().into()));
+        TraitUpdate { name: name.into(), fields: fields.collect() }
     }
 
     fn written(updates: &[(Stamp, TraitUpdate)]) -> Traits {
@@ -187,8 +191,8 @@ mod tests {
     fn traits_are_read_back_as_they_were_written() {
         let mut traits = written(&[(stamp(1, "e"), update("T", json!({"a": 65.0, "b": [null]})))]);
         let (rows, _) = traits.take_changed();
-        let text = serde_json::to_string(&rows[0].fields).unwrap();
-        assert_eq!(serde_json::from_str::<Fields>(&text).unwrap(), rows[0].fields);
+        let text = serde_json::to_string(&*rows[0].fields).unwrap();
+        assert_eq!(serde_json::from_str::<Fields>(&text).unwrap(), *rows[0].fields);
         let restored = Traits::restore(rows);
         assert_eq!(restored.to_json().to_string(), r#"{"d":{"T":{"a":65.0,"b":[null]}}}"#);
     }

@@ -78,8 +78,8 @@ pub(super) struct Work {
     horizon: Duration,
     /// Shared with the engine's cache and the changes, so that none of them moves or copies them.
     notifications: BTreeMap<NotificationId, Arc<Notification>>,
-    /// Events of this step that wait, by their place in the buffer.
-    held: BTreeMap<DedupeKey, (Arc<str>, SortKey)>,
+    /// Events of this step that wait, by their arrival.
+    held: BTreeMap<u64, Arc<Held>>,
     pub(super) changes: Changes,
 }
 
@@ -171,20 +171,16 @@ impl Work {
     }
 
     /// Notes that an event of this step waits.
-    pub(super) fn hold(&mut self, ordering_key: &Arc<str>, sort_key: &SortKey) {
-        self.held.insert(sort_key.key(), (Arc::clone(ordering_key), sort_key.clone()));
-    }
-
-    /// The events of this step that wait.
-    pub(super) fn still_held(&self) -> impl Iterator<Item = &(Arc<str>, SortKey)> {
-        self.held.values()
+    pub(super) fn hold(&mut self, event: Arc<Held>) {
+        self.held.insert(event.arrival, event);
     }
 
     /// Writes an event that waited to the event log.
-    pub(super) fn release(&mut self, held: Held, reason: ReleaseReason, at: ClockTime) {
-        if self.held.remove(&held.sort_key.key()).is_none() {
+    pub(super) fn release(&mut self, held: Arc<Held>, reason: ReleaseReason, at: ClockTime) {
+        if self.held.remove(&held.arrival).is_none() {
             self.changes.unheld.push(held.arrival);
         }
+        let held = Arc::unwrap_or_clone(held);
         self.changes.released.insert(held.ordering_key, (held.sort_key, at));
         self.emit(held.record, reason);
     }
@@ -217,6 +213,7 @@ impl Work {
     /// All that is to be written.
     pub(super) fn into_changes(mut self) -> Changes {
         self.changes.notifications = self.notifications.into_iter().collect();
+        self.changes.held = self.held.into_values().collect();
         self.changes
     }
 }

@@ -2,17 +2,19 @@
 //!
 //! Knows no platform's JSON.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use super::{DedupeKey, Event, Platform, PublishTime, ReceivedAt};
 
-/// A message as a source got it.
+/// A message as a source got it. Cheap to clone: its copies share what it holds.
 #[derive(Clone, Debug)]
 pub struct RawMessage {
     /// Where it came from.
     pub platform: Platform,
     /// The transport's id.
-    pub message_id: String,
+    pub message_id: Arc<str>,
     /// When the transport accepted it.
     pub publish_time: PublishTime,
     /// When hearthd received it.

@@ -72,10 +72,19 @@ impl ResourceName {
 
     /// The structure that a room's name contains; `None` for anything but a room.
     pub fn structure_of_room(&self) -> Option<Self> {
+        self.structure_in_name().map(Self::new)
+    }
+
+    /// True for a room whose name contains that structure.
+    pub fn is_room_of(&self, structure: &Self) -> bool {
+        self.structure_in_name() == Some(structure.as_str())
+    }
+
+    fn structure_in_name(&self) -> Option<&str> {
         if self.kind() != Some(ResourceKind::Room) {
             return None;
         }
-        self.0.rsplit_once("/rooms/").map(|(structure, _)| Self::new(structure))
+        self.0.rsplit_once("/rooms/").map(|(structure, _)| structure)
     }
 
     /// `enterprises/{p}`, or `None` if the name does not begin so.

@@ -3,6 +3,7 @@
 //! Parses and compares; never asks what time it is.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -22,7 +23,7 @@ const LATEST: DateTime<Utc> =
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp {
     at: DateTime<Utc>,
-    text: Box<str>,
+    text: Arc<str>,
 }
 
 impl Timestamp {

@@ -5,6 +5,7 @@
 mod wire;
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use chrono::TimeDelta;
 use serde_json::Value;
@@ -38,11 +39,11 @@ pub(super) fn decode(
     let mut event = Event {
         platform: raw.platform,
         key,
-        event_id: take_text(&mut body, "eventId")?,
+        event_id: take_text(&mut body, "eventId")?.map(Into::into),
         time: EventTime(raw.publish_time.0.clone()),
         publish_time: raw.publish_time.clone(),
         received_at: raw.received_at.clone(),
-        message_id: raw.message_id.clone(),
+        message_id: Arc::clone(&raw.message_id),
         resource: None,
         user_id: take_text(&mut body, "userId")?.filter(|id| !id.is_empty()),
         thread: thread_id.map(|id| Thread { id, state: state(thread_state.as_deref()) }),
@@ -169,8 +170,11 @@ fn read_traits(event: &mut Event, traits: &Object) {
             let custom_name = fields.get("customName").and_then(Value::as_str);
             event.display_name = custom_name.map(Into::into).or(event.display_name.take());
         }
-        let fields = wire::cleared_fields(name, fields).unwrap_or_else(|| fields.clone());
-        event.trait_updates.push(TraitUpdate { name: name.clone(), fields });
+        let cleared = wire::cleared_fields(name, fields);
+        let fields = cleared.as_ref().unwrap_or(fields).iter();
+        let fields = fields.map(|(field, value)| (field.as_str().into(), value.to_string().into()));
+        let (name, fields) = (name.as_str().into(), fields.collect());
+        event.trait_updates.push(TraitUpdate { name, fields });
     }
 }
 

@@ -90,7 +90,7 @@ impl Reader {
             Err(fault) => {
                 let raw = RawMessage {
                     platform: Platform::Sdm,
-                    message_id: self.message_id(),
+                    message_id: self.message_id().into(),
                     publish_time: PublishTime(self.clock.clone()),
                     received_at: ReceivedAt(self.clock.clone()),
                     body: line,
@@ -124,7 +124,7 @@ impl Reader {
         let message_id = text("messageId", envelope.message_id)?.filter(|id| !id.is_empty());
         Ok(RawMessage {
             platform,
-            message_id: message_id.map_or_else(|| self.message_id(), Cow::into_owned),
+            message_id: message_id.map_or_else(|| self.message_id().into(), Into::into),
             received_at: ReceivedAt(received_at.unwrap_or_else(|| publish_time.clone())),
             publish_time: PublishTime(publish_time),
             body,
@@ -277,7 +277,7 @@ mod tests {
             assert_eq!(message.raw.place.as_deref(), Some("/some/where/day.jsonl:1"));
         }
         for message in [&pulled, &inline] {
-            assert_eq!(message.raw.message_id, "m");
+            assert_eq!(&*message.raw.message_id, "m");
             assert_eq!(message.raw.publish_time.0.as_str(), "2025-06-09T13:52:03Z");
             assert_eq!(message.raw.received_at.0.as_str(), "2025-06-09T13:52:04Z");
         }
@@ -292,9 +292,9 @@ mod tests {
         assert_eq!(message.raw.publish_time.0, message.raw.received_at.0);
         // The id is a hash of the file's name and the line's number.
         let expected = hex::encode(&Sha256::digest("day.jsonl:1")[..16]);
-        assert_eq!(message.raw.message_id, expected);
+        assert_eq!(*message.raw.message_id, expected);
         let unnamed = json!({"messageId": "", "receivedAt": "2025-06-09T13:52:03Z", "event": {}});
-        assert_eq!(read_one(&unnamed).raw.message_id, expected);
+        assert_eq!(*read_one(&unnamed).raw.message_id, expected);
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The store of replay and tests: ordered maps, gone with the process.
+//! The store of replay and tests: maps, gone with the process.
 //!
 //! Keeps notifications as the JSON that SQLite would, which is smaller than the value and makes
 //! both stores read back the same.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::{
@@ -28,14 +28,14 @@ struct StoredNotification {
 #[derive(Debug, Default)]
 pub struct Memory {
     clock: ClockTime,
-    payloads: BTreeMap<DedupeKey, ClockTime>,
+    payloads: HashMap<DedupeKey, ClockTime>,
     notifications: BTreeMap<NotificationId, StoredNotification>,
     members: BTreeSet<(SessionKey, NotificationId)>,
     clips: BTreeMap<(SessionKey, String), ClockTime>,
-    released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
-    held: BTreeMap<u64, Held>,
+    released: HashMap<Arc<str>, (SortKey, ClockTime)>,
+    held: BTreeMap<u64, Arc<Held>>,
     nodes: BTreeMap<ResourceName, Node>,
-    traits: BTreeMap<(ResourceName, String), Fields>,
+    traits: BTreeMap<(ResourceName, Arc<str>), Arc<Fields>>,
     without_journal: bool,
     journal: VecDeque<(JournalRow, ClockTime)>,
     journal_bytes: u64,
@@ -56,7 +56,7 @@ impl Memory {
         let deadlines = self.notifications.iter();
         Ok(Restored {
             clock: self.clock,
-            held: self.held.values().cloned().collect(),
+            held: self.held.values().map(|row| Held::clone(row)).collect(),
             deadlines: deadlines.filter_map(|(id, row)| Some((*id, row.deadline?))).collect(),
             nodes: self.nodes.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
             traits: self.traits.iter().map(trait_row).collect(),
@@ -209,8 +209,8 @@ impl Memory {
     }
 }
 
-fn trait_row(((resource, name), fields): (&(ResourceName, String), &Fields)) -> TraitRow {
-    TraitRow { resource: resource.clone(), name: name.clone(), fields: fields.clone() }
+fn trait_row(((resource, name), fields): (&(ResourceName, Arc<str>), &Arc<Fields>)) -> TraitRow {
+    TraitRow { resource: resource.clone(), name: Arc::clone(name), fields: Arc::clone(fields) }
 }
 
 fn size(row: &JournalRow) -> u64 {

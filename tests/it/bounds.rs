@@ -1,6 +1,7 @@
 //! What grows with the names that messages bring has an end.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hearthd::engine::graph::Node;
 use hearthd::engine::traits::{Fields, TraitRow};
@@ -42,8 +43,8 @@ fn a_full_graph_tracks_no_more_resources_and_says_so() {
 fn traits_of_names_that_the_graph_does_not_know_have_an_end_too() {
     let row = |n| TraitRow {
         resource: ResourceName::from(format!("homes/{n}")),
-        name: "t".to_owned(),
-        fields: Fields::default(),
+        name: "t".into(),
+        fields: Arc::new(Fields::default()),
     };
     let traits = (0..MAX_RESOURCES).map(row).collect();
     let mut engine = Engine::restore(settings().engine, Restored { traits, ..Restored::default() });

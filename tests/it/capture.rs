@@ -59,7 +59,7 @@ impl Bench {
     /// The ids of the messages that are in a file, which may be cut off.
     fn ids(&self, name: &str) -> Vec<String> {
         let messages = capture::open(&self.path(name)).unwrap();
-        messages.map_while(Result::ok).map(|message| message.raw.message_id).collect()
+        messages.map_while(Result::ok).map(|message| message.raw.message_id.to_string()).collect()
     }
 }
 
@@ -121,7 +121,7 @@ fn a_capture_replays_as_what_was_published() {
     let count = messages.len().to_string();
     bench.server.publish_messages(messages.into_iter().map(|message| Message {
         body: message.raw.body.to_vec(),
-        id: Some(message.raw.message_id),
+        id: Some(message.raw.message_id.to_string()),
         publish_time: Some(message.raw.publish_time.0.at().into()),
         ..Message::default()
     }));

@@ -23,7 +23,7 @@ fn decode_file(path: &Path) -> Decoded {
     let received = Timestamp::parse("2025-06-09T14:00:00Z").unwrap();
     let raw = RawMessage {
         platform: Platform::Sdm,
-        message_id: "m1".to_owned(),
+        message_id: "m1".into(),
         publish_time: PublishTime(received.clone()),
         received_at: ReceivedAt(received),
         body: std::fs::read(path).unwrap().into(),
@@ -68,7 +68,9 @@ fn readable(event: &Event) -> String {
         writeln!(text, "  clip session {session:?} url {url:?}").unwrap();
     }
     for update in &event.trait_updates {
-        writeln!(text, "  trait {} {}", update.name, serde_json::json!(update.fields)).unwrap();
+        let fields = update.fields.iter().map(|(field, value)| format!("{field:?}:{value}"));
+        let fields = fields.collect::<Vec<_>>().join(",");
+        writeln!(text, "  trait {} {{{fields}}}", update.name).unwrap();
     }
     if let Some(name) = &event.display_name {
         writeln!(text, "  called {name:?}").unwrap();

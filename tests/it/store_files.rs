@@ -187,7 +187,7 @@ fn large() -> Changes {
     let time = Timestamp::parse("2025-06-09T13:52:05Z").unwrap();
     let raw = RawMessage {
         platform: Platform::Sdm,
-        message_id: "m".to_owned(),
+        message_id: "m".into(),
         publish_time: PublishTime(time.clone()),
         received_at: ReceivedAt(time),
         body: vec![b'x'; 16 << 20].into(),

@@ -145,7 +145,7 @@ mod tests {
         let time = |text| Timestamp::parse(text).unwrap();
         RawMessage {
             platform: Platform::Sdm,
-            message_id: id.to_owned(),
+            message_id: id.into(),
             publish_time: PublishTime(time("2025-06-09T13:52:03.313Z")),
             received_at: ReceivedAt(time("2025-06-09T13:52:04.000000001Z")),
             body: Bytes::from_static(b"\x00not JSON\n\xff"),
@@ -202,7 +202,7 @@ mod tests {
             file.write(&message("1")).unwrap();
             file.sync().unwrap();
             let first = capture::open(&path).unwrap().next().unwrap().unwrap();
-            assert_eq!(first.raw.message_id, "1", "{name}");
+            assert_eq!(&*first.raw.message_id, "1", "{name}");
         }
     }
 

@@ -58,7 +58,7 @@ fn duplicated(
 fn republish(mut message: Incoming, rng: &mut Rng) -> Incoming {
     let published = message.raw.publish_time.0.at();
     let later = published.checked_add_signed(TimeDelta::milliseconds(rng.i64(1..60_000)));
-    message.raw.message_id = format!("republished-{:016x}", rng.u64(..));
+    message.raw.message_id = format!("republished-{:016x}", rng.u64(..)).into();
     message.raw.publish_time = PublishTime(Timestamp::from_utc(later.unwrap_or(published)));
     message
 }

@@ -276,8 +276,8 @@ impl Pump<'_> {
         let raw = raw_message(message, self.context.clock.wall_now());
         let room = tokio::select! {
             biased;
-            () = self.outlet.closed() => None,
             room = self.limit.enter(size) => room,
+            () = self.outlet.closed() => None,
         };
         let Some(room) = room else { return false };
         self.context.message_received();
@@ -293,7 +293,7 @@ fn raw_message(message: Message, now: DateTime<Utc>) -> RawMessage {
     });
     RawMessage {
         platform: Platform::Sdm,
-        message_id: message.message_id,
+        message_id: message.message_id.into(),
         publish_time: PublishTime(Timestamp::from_utc(published.unwrap_or(now))),
         received_at: ReceivedAt(Timestamp::from_utc(now)),
         body: message.data,
@@ -327,8 +327,8 @@ impl Outlet {
     async fn send(&self, delivery: Delivery) -> bool {
         tokio::select! {
             biased;
-            () = self.closed() => false,
             sent = self.deliveries.send(delivery) => sent.is_ok(),
+            () = self.closed() => false,
         }
     }
 }
@@ -372,7 +372,7 @@ mod tests {
             let raw = raw_message(message.set_data("\u{0}x").set_message_id("7"), now);
             assert_eq!(raw.publish_time.0.as_str(), published);
             assert_eq!(raw.received_at.0.as_str(), "2023-11-14T22:13:20.005Z");
-            assert_eq!((raw.body.as_ref(), raw.message_id.as_str()), (&b"\0x"[..], "7"));
+            assert_eq!((raw.body.as_ref(), &*raw.message_id), (&b"\0x"[..], "7"));
         };
         let time = google_cloud_wkt::Timestamp::new(1_699_999_999, 123_456_000).unwrap();
         check(Message::new().set_publish_time(time), "2023-11-14T22:13:19.123456Z");

@@ -188,7 +188,8 @@ fn rows<T>(
 
 fn trait_row(row: &Row<'_>) -> Result<TraitRow> {
     let resource = ResourceName::from(row.get::<_, String>(0)?);
-    Ok(TraitRow { resource, name: row.get(1)?, fields: json(row, 2)? })
+    let fields = Arc::new(json(row, 2)?);
+    Ok(TraitRow { resource, name: row.get(1)?, fields })
 }
 
 fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {

@@ -61,7 +61,7 @@ fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
     }
     let mut hold = connection.prepare_cached("INSERT INTO held (arrival, row) VALUES (?1, ?2)")?;
     for row in &changes.held {
-        hold.execute(params![integer(row.arrival), json(row)?])?;
+        hold.execute(params![integer(row.arrival), json(&**row)?])?;
     }
     let mut released = connection.prepare_cached(
         "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
@@ -82,7 +82,7 @@ fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
         "INSERT OR REPLACE INTO traits (resource, name, fields) VALUES (?1, ?2, ?3)",
     )?;
     for TraitRow { resource, name, fields } in &changes.traits {
-        traits.execute(params![resource.as_str(), name, json(fields)?])?;
+        traits.execute(params![resource.as_str(), name, json(&**fields)?])?;
     }
     let mut drop_trait =
         connection.prepare_cached("DELETE FROM traits WHERE resource = ?1 AND name = ?2")?;
