@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 
 pub use self::message::{Decoded, RawMessage, Reason, Reject};
 pub use self::name::{ResourceKind, ResourceName};
+pub use self::time::instant;
 pub use self::time::{ClockTime, EventTime, PublishTime, ReceivedAt, Timestamp};
 use crate::record::EventHead;
 

@@ -55,7 +55,9 @@ pub struct Record {
     pub kind: RecordKind,
     /// The resource that it is about.
     pub subject: String,
-    /// One line of JSON, written once: its number goes into the place that is kept for it.
+    /// One line of JSON, written once: its number goes into the place that is kept for it. Not a
+    /// part of other JSON, where each of its quotes would be escaped.
+    #[serde(skip)]
     line: String,
     number_at: usize,
 }
@@ -136,6 +138,17 @@ impl Record {
         append(&mut line, data);
         line.push(b'}');
         Self { kind, subject: subject.to_owned(), line: text(line), number_at }
+    }
+
+    /// The record's line, not numbered yet.
+    pub fn unnumbered(&self) -> &str {
+        &self.line
+    }
+
+    /// A record that was read back, with its line.
+    #[must_use]
+    pub fn with_line(self, line: String) -> Self {
+        Self { line, ..self }
     }
 
     /// Bytes that the record takes in memory, about.

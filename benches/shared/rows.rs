@@ -30,7 +30,7 @@ const STATEMENTS: [&str; 11] = [
      ON CONFLICT (id) DO UPDATE SET deadline = excluded.deadline, \
      touched = excluded.touched, state = excluded.state",
     "DELETE FROM held WHERE arrival = ?1",
-    "INSERT INTO held (arrival, row) VALUES (?1, ?2)",
+    "INSERT INTO held (arrival, row, line) VALUES (?1, ?2, ?3)",
     "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
     "INSERT OR REPLACE INTO nodes (name, row) VALUES (?1, ?2)",
     "INSERT OR REPLACE INTO traits (resource, name, fields) VALUES (?1, ?2, ?3)",
@@ -154,7 +154,8 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
         add(4, vec![i64::try_from(*arrival)?.into()]);
     }
     for held in &changes.held {
-        add(5, vec![i64::try_from(held.arrival)?.into(), json(held)?]);
+        let line = held.record.unnumbered().to_owned();
+        add(5, vec![i64::try_from(held.arrival)?.into(), json(&**held)?, line.into()]);
     }
     for (ordering_key, (sort_key, released_at)) in &changes.released {
         add(6, vec![ordering_key.to_string().into(), json(sort_key)?, released_at.0.into()]);

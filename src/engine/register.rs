@@ -7,7 +7,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, RelationKind};
+use crate::event::{Event, RelationKind, instant};
 
 /// Which of two events with the same timestamp counts as the later one (contract, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -21,6 +21,7 @@ pub(super) enum Rank {
 /// When, and by what, a register was written.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Stamp {
+    #[serde(with = "instant")]
     pub(super) time: DateTime<Utc>,
     pub(super) rank: Rank,
     pub(super) event_id: Arc<str>,

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{ClockTime, DedupeKey, Event, ThreadState};
+use crate::event::{ClockTime, DedupeKey, Event, ThreadState, instant};
 use crate::record::Record;
 
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
@@ -24,8 +24,10 @@ const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 /// What the event log of one ordering key is sorted by (contract, section 3).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SortKey {
+    #[serde(with = "instant")]
     time: DateTime<Utc>,
     state: ThreadState,
+    #[serde(with = "instant")]
     publish_time: DateTime<Utc>,
     message_id: Arc<str>,
     key: DedupeKey,
@@ -135,8 +137,8 @@ impl Reorder {
     }
 
     /// The last release under a key, if this cache knows it.
-    pub(super) fn cached(&mut self, ordering_key: &str) -> Option<&(SortKey, ClockTime)> {
-        self.released.get(ordering_key)
+    pub(super) fn cached(&self, ordering_key: &str) -> Option<&(SortKey, ClockTime)> {
+        self.released.peek(ordering_key)
     }
 
     /// Notes what was last released under a key.
@@ -192,7 +194,7 @@ impl Reorder {
     fn release(&mut self, timer: (ClockTime, u64), reason: ReleaseReason) -> Option<Release> {
         let last = self.timers.remove(&timer)?;
         let lane = self.held.get_mut(&last.ordering_key)?;
-        let count = lane.partition_point(|row| row.sort_key <= last.sort_key);
+        let count = lane.iter().take_while(|row| row.sort_key <= last.sort_key).count();
         let events: Vec<_> = lane.drain(..count).collect();
         if lane.is_empty() {
             self.held.remove(&last.ordering_key);
@@ -208,6 +210,10 @@ impl Reorder {
         self.bytes += row.record.size();
         self.timers.insert((row.until, row.arrival), Arc::clone(&row));
         let lane = self.held.entry(Arc::clone(&row.ordering_key)).or_default();
+        // Most events come in order.
+        if lane.back().is_none_or(|last| last.sort_key <= row.sort_key) {
+            return lane.push_back(row);
+        }
         let place = lane.partition_point(|other| other.sort_key <= row.sort_key);
         lane.insert(place, row);
     }

@@ -59,7 +59,7 @@ pub struct TraitRow {
 pub(super) struct Traits {
     /// Shared with what is to be written, so that it isn't copied.
     resources: BTreeMap<ResourceName, BTreeMap<Arc<str>, Arc<Fields>>>,
-    changed: BTreeSet<(ResourceName, Arc<str>)>,
+    changed: BTreeMap<ResourceName, BTreeSet<Arc<str>>>,
 }
 
 impl Traits {
@@ -85,33 +85,35 @@ impl Traits {
         else {
             return;
         };
-        let stamp = Stamp::unranked(event);
-        for update in &event.trait_updates {
-            self.write(resource, &stamp, update);
-        }
+        self.write(resource, &Stamp::unranked(event), &event.trait_updates);
     }
 
-    fn write(&mut self, resource: &ResourceName, stamp: &Stamp, update: &TraitUpdate) {
+    fn write(&mut self, resource: &ResourceName, stamp: &Stamp, updates: &[TraitUpdate]) {
         let traits = self.resources.entry(resource.clone()).or_default();
-        let fields = traits.entry(Arc::clone(&update.name)).or_default();
-        Arc::make_mut(fields).write(stamp, update);
-        self.changed.insert((resource.clone(), Arc::clone(&update.name)));
-        if traits.len() > MAX_NAMES
-            && let Some((dropped, _)) = traits.pop_last()
-        {
-            self.changed.insert((resource.clone(), dropped));
+        let changed = self.changed.entry(resource.clone()).or_default();
+        for update in updates {
+            let fields = traits.entry(Arc::clone(&update.name)).or_default();
+            Arc::make_mut(fields).write(stamp, update);
+            changed.insert(Arc::clone(&update.name));
+            if traits.len() > MAX_NAMES {
+                changed.extend(traits.pop_last().map(|(dropped, _)| dropped));
+            }
         }
     }
 
     /// The traits that changed since the last call, and those that are kept no more.
     pub(super) fn take_changed(&mut self) -> (Vec<TraitRow>, Vec<(ResourceName, Arc<str>)>) {
         let (mut rows, mut dropped) = (Vec::new(), Vec::new());
-        for (resource, name) in std::mem::take(&mut self.changed) {
-            match self.resources.get(&resource).and_then(|traits| traits.get(&name)) {
-                Some(fields) => {
-                    rows.push(TraitRow { resource, name, fields: Arc::clone(fields) });
+        for (resource, names) in std::mem::take(&mut self.changed) {
+            let traits = self.resources.get(&resource);
+            for name in names {
+                let resource = resource.clone();
+                match traits.and_then(|traits| traits.get(&name)) {
+                    Some(fields) => {
+                        rows.push(TraitRow { resource, name, fields: Arc::clone(fields) });
+                    }
+                    None => dropped.push((resource, name)),
                 }
-                None => dropped.push((resource, name)),
             }
         }
         (rows, dropped)
@@ -149,7 +151,9 @@ mod tests {
 
     fn written(updates: &[(Stamp, TraitUpdate)]) -> Traits {
         let (mut traits, device) = (Traits::default(), ResourceName::new("d"));
-        updates.iter().for_each(|(stamp, update)| traits.write(&device, stamp, update));
+        for (stamp, update) in updates {
+            traits.write(&device, stamp, std::slice::from_ref(update));
+        }
         traits
     }
 

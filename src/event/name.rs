@@ -3,10 +3,10 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// What a resource is, read from its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ResourceKind {
     /// A home.
@@ -32,42 +32,30 @@ impl ResourceKind {
 }
 
 /// The full name of a resource, compared as bytes.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(from = "String", into = "String")]
-pub struct ResourceName(Arc<str>);
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(from = "String")]
+pub struct ResourceName {
+    name: Arc<str>,
+    /// What the name says, read once: names are asked for it several times per message.
+    kind: Option<ResourceKind>,
+}
 
 impl ResourceName {
     /// Wraps a name; any text is one.
     pub fn new(name: &str) -> Self {
-        Self(name.into())
+        Self { name: name.into(), kind: kind_of(name) }
     }
 
     /// The whole name.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.name
     }
 
     /// What the name says it is (`enterprises/{p}/devices/{d}`, `…/structures/{s}`,
     /// `…/structures/{s}/rooms/{r}`), or `None` for any other shape: such a resource is in the
     /// event log and in notifications, but not in the graph.
     pub fn kind(&self) -> Option<ResourceKind> {
-        let mut parts = self.0.split('/');
-        if parts.next() != Some("enterprises") || !parts.next().is_some_and(filled) {
-            return None;
-        }
-        let kind = match (parts.next()?, parts.next().filter(|id| filled(id))?) {
-            ("devices", _) => ResourceKind::Device,
-            ("structures", _) => match parts.next() {
-                None => return Some(ResourceKind::Structure),
-                Some("rooms") => {
-                    parts.next().filter(|id| filled(id))?;
-                    ResourceKind::Room
-                }
-                Some(_) => return None,
-            },
-            _ => return None,
-        };
-        parts.next().is_none().then_some(kind)
+        self.kind
     }
 
     /// The structure that a room's name contains; `None` for anything but a room.
@@ -84,19 +72,40 @@ impl ResourceName {
         if self.kind() != Some(ResourceKind::Room) {
             return None;
         }
-        self.0.rsplit_once("/rooms/").map(|(structure, _)| structure)
+        self.name.rsplit_once("/rooms/").map(|(structure, _)| structure)
     }
 
     /// `enterprises/{p}`, or `None` if the name does not begin so.
     pub fn enterprise(&self) -> Option<&str> {
-        let id = self.0.strip_prefix("enterprises/")?.split('/').next().filter(|id| filled(id))?;
-        self.0.get(.."enterprises/".len() + id.len())
+        let id =
+            self.name.strip_prefix("enterprises/")?.split('/').next().filter(|id| filled(id))?;
+        self.name.get(.."enterprises/".len() + id.len())
     }
 
     /// The last part of the name.
     pub fn short_id(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or(&self.0)
+        self.name.rsplit('/').next().unwrap_or(&self.name)
     }
+}
+
+fn kind_of(name: &str) -> Option<ResourceKind> {
+    let mut parts = name.split('/');
+    if parts.next() != Some("enterprises") || !parts.next().is_some_and(filled) {
+        return None;
+    }
+    let kind = match (parts.next()?, parts.next().filter(|id| filled(id))?) {
+        ("devices", _) => ResourceKind::Device,
+        ("structures", _) => match parts.next() {
+            None => return Some(ResourceKind::Structure),
+            Some("rooms") => {
+                parts.next().filter(|id| filled(id))?;
+                ResourceKind::Room
+            }
+            Some(_) => return None,
+        },
+        _ => return None,
+    };
+    parts.next().is_none().then_some(kind)
 }
 
 fn filled(part: &str) -> bool {
@@ -105,25 +114,25 @@ fn filled(part: &str) -> bool {
 
 impl From<String> for ResourceName {
     fn from(name: String) -> Self {
-        Self(name.into())
+        Self { kind: kind_of(&name), name: name.into() }
     }
 }
 
-impl From<ResourceName> for String {
-    fn from(name: ResourceName) -> Self {
-        name.as_str().to_owned()
+impl Serialize for ResourceName {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.name)
     }
 }
 
 impl fmt::Display for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.name)
     }
 }
 
 impl fmt::Debug for ResourceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
+        fmt::Debug::fmt(&self.name, f)
     }
 }
 

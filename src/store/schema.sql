@@ -1,4 +1,4 @@
--- The store of hearthd, schema 2. Times are nanoseconds since the Unix epoch on the engine's
+-- The store of hearthd, schema 3. Times are nanoseconds since the Unix epoch on the engine's
 -- clock; keys and ids are 16 bytes; rows of the engine's own types are JSON.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE payloads (key BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -30,7 +30,7 @@ CREATE TABLE released (
     at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX released_at ON released (at);
-CREATE TABLE held (arrival INTEGER PRIMARY KEY, row TEXT NOT NULL) STRICT;
+CREATE TABLE held (arrival INTEGER PRIMARY KEY, row TEXT NOT NULL, line TEXT NOT NULL) STRICT;
 CREATE TABLE nodes (name TEXT PRIMARY KEY, row TEXT NOT NULL) STRICT;
 CREATE TABLE traits (
     resource TEXT NOT NULL,

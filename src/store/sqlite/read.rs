@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::write::integer;
 use crate::engine::change::Quarantined;
+use crate::engine::reorder::Held;
 use crate::engine::threads::Notification;
 use crate::engine::traits::TraitRow;
 use crate::engine::{Loaded, Lookup, Restored, Session};
@@ -25,7 +26,7 @@ pub(super) fn restored(connection: &Connection) -> Result<Restored> {
     let deadlines = "SELECT id, deadline FROM notifications WHERE deadline IS NOT NULL";
     Ok(Restored {
         clock: ClockTime(meta(connection, "clock")?),
-        held: rows(connection, "SELECT row FROM held ORDER BY arrival", [], |row| json(row, 0))?,
+        held: rows(connection, "SELECT row, line FROM held ORDER BY arrival", [], held)?,
         deadlines: rows(connection, deadlines, [], |row| {
             Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
         })?,
@@ -184,6 +185,11 @@ fn rows<T>(
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
     connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+}
+
+fn held(row: &Row<'_>) -> Result<Held> {
+    let held: Held = json(row, 0)?;
+    Ok(Held { record: held.record.with_line(row.get(1)?), ..held })
 }
 
 fn trait_row(row: &Row<'_>) -> Result<TraitRow> {

@@ -59,9 +59,11 @@ fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
     for arrival in &changes.unheld {
         unhold.execute([integer(*arrival)])?;
     }
-    let mut hold = connection.prepare_cached("INSERT INTO held (arrival, row) VALUES (?1, ?2)")?;
+    let mut hold =
+        connection.prepare_cached("INSERT INTO held (arrival, row, line) VALUES (?1, ?2, ?3)")?;
     for row in &changes.held {
-        hold.execute(params![integer(row.arrival), json(&**row)?])?;
+        let line = row.record.unnumbered();
+        hold.execute(params![integer(row.arrival), json(&**row)?, line])?;
     }
     let mut released = connection.prepare_cached(
         "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
