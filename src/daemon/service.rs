@@ -24,7 +24,8 @@ use crate::sinks::Progress;
 use crate::sources::Delivery;
 use crate::store::{StoreError, Trimmed};
 
-/// How long a batch waits for more messages: it bounds what batching adds to a doorbell's delay.
+/// Time between two batches, in which the second one gathers: it bounds the commits a second, and
+/// what batching adds to a doorbell's delay. A message that comes alone doesn't wait at all.
 const FLUSH_AFTER: Duration = Duration::from_millis(5);
 
 /// Longest sleep of the pipeline: it must show that it lives, and refresh its gauges.
@@ -48,6 +49,8 @@ pub(super) struct Service {
     pub(super) committed: watch::Sender<u64>,
     /// A batch that the store could not take. Nothing is received until it is committed.
     held: Vec<Delivery>,
+    /// When the last batch was committed.
+    flushed_at: ClockTime,
     retry: Duration,
     has_reserve: bool,
     acked: Acks,
@@ -89,6 +92,7 @@ impl Service {
             health,
             committed,
             held: Vec::new(),
+            flushed_at: ClockTime::default(),
             retry: RETRY.0,
             has_reserve: true,
             acked,
@@ -131,8 +135,10 @@ impl Service {
                     self.note_if_due()
                 }
                 Wake::Deliveries => {
-                    fill(&mut received, &mut batch).await;
-                    self.step(std::mem::take(&mut batch))
+                    self.fill(&mut received, &mut batch).await;
+                    let result = self.step(std::mem::take(&mut batch));
+                    self.flushed_at = self.clock.now();
+                    result
                 }
             };
             if let Err(error) = result {
@@ -160,6 +166,24 @@ impl Service {
         }
         let deadline = self.pipeline.next_deadline();
         deadline.map_or(TICK, |deadline| deadline.since(self.clock.now()).min(TICK))
+    }
+
+    /// Gathers more messages, up to a batch, until the last one is long enough ago.
+    async fn fill(
+        &self,
+        received: &mut mpsc::Receiver<DecodedDelivery>,
+        batch: &mut Vec<DecodedDelivery>,
+    ) {
+        let wait = FLUSH_AFTER.saturating_sub(self.clock.now().since(self.flushed_at));
+        let flush = tokio::time::sleep(wait);
+        tokio::pin!(flush);
+        while batch.len() < MAX_BATCH && !wait.is_zero() {
+            let room = MAX_BATCH - batch.len();
+            tokio::select! {
+                () = &mut flush => break,
+                count = received.recv_many(batch, room) => if count == 0 { break },
+            }
+        }
     }
 
     /// The batch that the store could not take, decoded again: what it meant went with the step.
@@ -333,17 +357,4 @@ impl Service {
 fn lag(arrival: &Arrival) -> Option<TimeDelta> {
     let event = arrival.decoded.outcome.as_ref().ok()?;
     Some(arrival.raw.publish_time.0.at() - event.time.0.at())
-}
-
-/// Waits a moment for more messages, up to a batch.
-async fn fill(received: &mut mpsc::Receiver<DecodedDelivery>, batch: &mut Vec<DecodedDelivery>) {
-    let flush = tokio::time::sleep(FLUSH_AFTER);
-    tokio::pin!(flush);
-    while batch.len() < MAX_BATCH {
-        let room = MAX_BATCH - batch.len();
-        tokio::select! {
-            () = &mut flush => break,
-            count = received.recv_many(batch, room) => if count == 0 { break },
-        }
-    }
 }
