@@ -109,7 +109,7 @@ impl Sqlite {
         reserve::give_up(&self.path).map_err(reserve)?;
         let trimmed = self.shrink(now, retention);
         // Whether that worked is asked with `restore_reserve`.
-        drop(reserve::make(&self.path));
+        drop(self.restore_reserve());
         trimmed
     }
 
@@ -131,7 +131,16 @@ impl Sqlite {
 
     pub(super) fn restore_reserve(&self) -> Result<(), StoreError> {
         let failed = |source| StoreError::Reserve { path: reserve::path(&self.path), source };
-        reserve::make(&self.path).map_err(failed)
+        reserve::make(&self.path, self.room_for_log()).map_err(failed)
+    }
+
+    /// What the reserve must leave on the disk. Where deletions made room for more than a log in the
+    /// file, it is not to be had without one: a reserve that took all other space would keep
+    /// everything from being committed. Without such room, commits get none of the reserve.
+    fn room_for_log(&self) -> u64 {
+        let sql = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";
+        let free: i64 = self.connection.query_row(sql, [], |row| row.get(0)).unwrap_or_default();
+        if free.unsigned_abs() >= open::LOG_KEPT_BYTES { open::LOG_KEPT_BYTES } else { 0 }
     }
 
     fn forget(

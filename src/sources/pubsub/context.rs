@@ -104,7 +104,36 @@ pub fn expiry_of(headers: &HeaderMap) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use google_cloud_auth::credentials::EntityTag;
+
     use super::*;
+    use crate::config::Settings;
+
+    #[test]
+    fn a_refused_token_is_not_made_good_by_another_one_but_by_being_accepted() {
+        let subscription = "projects/p/subscriptions/s".to_owned();
+        let environment = [("HEARTHD_PUBSUB__SUBSCRIPTION".to_owned(), subscription)];
+        let settings = Settings::load(None, &environment.into()).unwrap().pubsub.unwrap();
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let events = Arc::clone(&seen);
+        let clock = Clock::start(ClockTime::default());
+        let context =
+            Context::new(settings, clock, move |event| events.lock().unwrap().push(event));
+        let token = || {
+            let data = HeaderMap::new();
+            context
+                .observe_token(&Ok(CacheableResource::New { entity_tag: EntityTag::new(), data }));
+            std::mem::take(&mut *seen.lock().unwrap())
+        };
+        let good = SourceEvent::TokenOk { expiry: None };
+        assert_eq!(token(), [good]);
+        context.auth_failed(AuthStage::Request);
+        assert_eq!(token(), [SourceEvent::AuthFailed { stage: AuthStage::Request }]);
+        context.token_accepted();
+        assert_eq!(token(), [good, good]);
+    }
 
     #[test]
     fn a_signed_token_says_when_it_expires() {

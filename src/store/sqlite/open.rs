@@ -23,11 +23,15 @@ const STATEMENTS: usize = 64;
 /// - FULL syncs the log at each commit, which is what makes an ack safe.
 /// - 16 MiB of page cache hold the upper levels of all indexes.
 /// - SQLite doesn't write the log back by itself: [`super::Sqlite`] does, and sees what fails.
-/// - A log that a reader made longer is cut to 16 MiB when it is next begun anew.
+/// - A log that a reader made longer is cut when it is next begun anew: see [`LOG_KEPT_BYTES`].
 /// - Cells are checked when a page is read, which finds damage before it spreads.
 const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
      PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0; \
-     PRAGMA journal_size_limit = 16777216; PRAGMA cell_size_check = ON;";
+     PRAGMA journal_size_limit = 6291456; PRAGMA cell_size_check = ON;";
+
+/// The same limit: what a log comes to by itself (4 MiB, and a step), which is less than the reserve,
+/// so that it can be written back on a disk that is full by then.
+pub(super) const LOG_KEPT_BYTES: u64 = 6 << 20;
 
 /// Takes the lock that keeps other writers off. It is gone when the file is closed, also by a
 /// crash; the empty file stays.

@@ -21,24 +21,26 @@ pub(super) fn path(store: &Path) -> PathBuf {
     with_suffix(store, ".reserve")
 }
 
-/// Makes the reserve, unless it is there. Leaves nothing behind if there is no room for it.
-pub(super) fn make(store: &Path) -> io::Result<()> {
+/// Makes the reserve, unless it is there. Leaves nothing behind if there is no room for it, and for
+/// so many bytes more, which it doesn't keep.
+pub(super) fn make(store: &Path, beside: u64) -> io::Result<()> {
     let path = path(store);
     if path.metadata().is_ok_and(|found| found.len() >= RESERVE_BYTES) {
         return Ok(());
     }
     let file = private(File::options().create(true).truncate(true)).open(&path)?;
-    fill(file).inspect_err(|_| drop(fs::remove_file(&path)))
+    fill(file, beside).inspect_err(|_| drop(fs::remove_file(&path)))
 }
 
 /// Noise, since a file system may keep neither zeros nor repetitions.
-fn fill(mut file: File) -> io::Result<()> {
+fn fill(mut file: File, beside: u64) -> io::Result<()> {
     let mut noise = fastrand::Rng::with_seed(0);
     let mut chunk = vec![0; CHUNK_BYTES];
-    for _ in 0..RESERVE_BYTES / CHUNK_BYTES as u64 {
+    for _ in 0..(RESERVE_BYTES + beside) / CHUNK_BYTES as u64 {
         noise.fill(&mut chunk);
         file.write_all(&chunk)?;
     }
+    file.set_len(RESERVE_BYTES)?;
     file.sync_all()
 }
 

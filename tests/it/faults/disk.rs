@@ -3,22 +3,35 @@
 use std::fs;
 
 use pubsub_test_server::Server;
+use rusqlite::Connection;
 
 use super::{Trial, home};
 use crate::support::disk::SmallDisk;
 
 const ERRORS: &str = "hearthd_store_errors_total{op=\"commit\"}";
 
-#[test]
-fn a_full_disk_stops_pulling_and_nothing_else() {
-    let Some(disk) = SmallDisk::new(96) else { return };
+/// A service whose store is on that disk.
+fn on(disk: &SmallDisk) -> Trial {
     let server = Server::start();
     let mut home = home(&format!("127.0.0.1:{}", server.port()));
     let store = disk.path("hearthd.db").display().to_string();
     home.environment.insert("HEARTHD_STORE__PATH".to_owned(), store);
     home.environment
         .insert("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES".to_owned(), "300".to_owned());
-    let mut trial = Trial::with(server, home);
+    Trial::with(server, home)
+}
+
+fn wait_for_reserve(trial: &Trial, disk: &SmallDisk) {
+    let reserve = disk.path("hearthd.db.reserve");
+    trial.wait_for_server("the reserve is there", |_| {
+        fs::metadata(&reserve).is_ok_and(|file| file.len() == 8 << 20)
+    });
+}
+
+#[test]
+fn a_full_disk_stops_pulling_and_nothing_else() {
+    let Some(disk) = SmallDisk::new(96) else { return };
+    let mut trial = on(&disk);
     trial.publish(50);
     trial.drain();
 
@@ -47,9 +60,33 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     let duplicates = trial.service.series("hearthd_messages_duplicate_total{platform=\"sdm\"}");
     let received = trial.service.series("hearthd_messages_received_total{platform=\"sdm\"}");
     assert_eq!(received, 4_050 + duplicates);
-    let reserve = disk.path("hearthd.db.reserve");
-    trial.wait_for_server("the reserve is back", |_| {
-        fs::metadata(&reserve).is_ok_and(|file| file.len() == 8 << 20)
-    });
+    wait_for_reserve(&trial, &disk);
+    // Nor for long, if somebody else takes it away.
+    fs::remove_file(disk.path("hearthd.db.reserve")).unwrap();
+    wait_for_reserve(&trial, &disk);
+    trial.finish();
+}
+
+#[test]
+fn a_full_disk_is_mended_by_what_is_past_its_retention() {
+    let Some(disk) = SmallDisk::new(96) else { return };
+    let mut trial = on(&disk);
+    trial.publish(4_000);
+    trial.drain();
+    let backlog = "hearthd_sink_backlog_records{sink=\"out\"}";
+    trial.wait_for(backlog, |records| records == 0);
+    let store = Connection::open(disk.path("hearthd.db")).unwrap();
+    store.execute("UPDATE journal SET at = at - 30 * 86400 * 1000000000", []).unwrap();
+    // The log takes no space that it could be written anew in.
+    store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    drop(store);
+
+    // Nobody else makes room.
+    disk.fill();
+    trial.publish(1_000);
+    trial.wait_for(ERRORS, |errors| errors >= 1);
+    trial.drain();
+    disk.free();
+    wait_for_reserve(&trial, &disk);
     trial.finish();
 }
