@@ -35,7 +35,7 @@ pub struct Memory {
     released: HashMap<Arc<str>, (SortKey, ClockTime)>,
     held: BTreeMap<u64, Arc<Held>>,
     nodes: BTreeMap<ResourceName, Node>,
-    traits: HashMap<(ResourceName, Arc<str>), Arc<Fields>>,
+    traits: BTreeMap<(ResourceName, Arc<str>), Arc<Fields>>,
     without_journal: bool,
     journal: VecDeque<(JournalRow, ClockTime)>,
     journal_bytes: u64,
