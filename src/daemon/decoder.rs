@@ -5,22 +5,24 @@
 
 use tokio::sync::mpsc;
 
-use crate::event::Decoded;
+use crate::event::{Decoded, RawMessage};
 use crate::pipeline::{MAX_BATCH, Pipeline};
 use crate::platforms::DecodeSettings;
 use crate::sources::Delivery;
 
-/// A delivery, and what its message means.
+/// A delivery, and what its message means. The delivery keeps the message too: should the store
+/// fail, it is decoded again.
 #[derive(Debug)]
 pub(super) struct DecodedDelivery {
     pub(super) delivery: Delivery,
+    pub(super) raw: RawMessage,
     pub(super) decoded: Decoded,
 }
 
 impl DecodedDelivery {
     pub(super) fn new(delivery: Delivery, settings: &DecodeSettings) -> Self {
-        let (_, decoded) = Pipeline::decode(settings, delivery.incoming.clone());
-        Self { delivery, decoded }
+        let (raw, decoded) = Pipeline::decode(settings, delivery.incoming.clone());
+        Self { delivery, raw, decoded }
     }
 }
 

@@ -197,8 +197,8 @@ impl Service {
     fn step(&mut self, decoded: Vec<DecodedDelivery>) -> Result<(), StoreError> {
         let now = self.clock.now();
         let (mut batch, mut arrivals) = (Vec::with_capacity(decoded.len()), Vec::new());
-        for DecodedDelivery { delivery, decoded } in decoded {
-            arrivals.push(Arrival { at: now, raw: delivery.incoming.raw.clone(), decoded });
+        for DecodedDelivery { delivery, raw, decoded } in decoded {
+            arrivals.push(Arrival { at: now, raw, decoded });
             batch.push(delivery);
         }
         let lags: Vec<_> = arrivals.iter().map(lag).collect();

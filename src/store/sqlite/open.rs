@@ -20,18 +20,22 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 /// Statements kept compiled: more than this store has.
 const STATEMENTS: usize = 64;
 
+/// What is kept of a log's file when the log is begun anew, in bytes: what it comes to by itself (4
+/// MiB and a step), and less than the reserve, so that it can be written back on a full disk.
+pub(super) const LOG_KEPT_BYTES: u64 = 6 << 20;
+
 /// - FULL syncs the log at each commit, which is what makes an ack safe.
 /// - 16 MiB of page cache hold the upper levels of all indexes.
 /// - SQLite doesn't write the log back by itself: [`super::Sqlite`] does, and sees what fails.
-/// - A log that a reader made longer is cut when it is next begun anew: see [`LOG_KEPT_BYTES`].
+/// - A log that a reader made longer is cut when it is next begun anew.
 /// - Cells are checked when a page is read, which finds damage before it spreads.
-const PRAGMAS: &str = "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; \
-     PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = 0; \
-     PRAGMA journal_size_limit = 6291456; PRAGMA cell_size_check = ON;";
-
-/// The same limit: what a log comes to by itself (4 MiB, and a step), which is less than the reserve,
-/// so that it can be written back on a disk that is full by then.
-pub(super) const LOG_KEPT_BYTES: u64 = 6 << 20;
+fn pragmas() -> String {
+    format!(
+        "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; \
+         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {LOG_KEPT_BYTES}; \
+         PRAGMA cell_size_check = ON;"
+    )
+}
 
 /// Takes the lock that keeps other writers off. It is gone when the file is closed, also by a
 /// crash; the empty file stays.
@@ -78,7 +82,7 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
         check::SCHEMA_VERSION
     );
     let connection = Connection::open(&draft).and_then(|connection| {
-        connection.execute_batch(PRAGMAS)?;
+        connection.execute_batch(&pragmas())?;
         connection.execute_batch(&schema)?;
         connection.close().map_err(|(_, error)| error)
     });
@@ -114,7 +118,7 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
     keep_log(true)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.execute_batch(PRAGMAS).map_err(failed)?;
+    connection.execute_batch(&pragmas()).map_err(failed)?;
     check::kind(&connection, path)?;
     if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
         check::pages(&connection, path)?;
