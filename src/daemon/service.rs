@@ -230,8 +230,9 @@ impl Service {
 
     /// Acks what is committed, and counts it; `lags` are from the events to their publication.
     fn ack(&mut self, batch: Vec<Delivery>, lags: &[Option<TimeDelta>]) {
-        let count = batch.len();
         let wall = self.clock.wall_now();
+        // Before they make room for others, which count as outstanding at once.
+        self.metrics.count_acks(batch.len(), true);
         for (delivery, lag) in batch.into_iter().zip(lags) {
             delivery.ack.ack();
             let raw = delivery.incoming.raw;
@@ -241,7 +242,6 @@ impl Service {
                 self.metrics.count_lost_acks(1);
             }
         }
-        self.metrics.count_acks(count, true);
     }
 
     fn count(&self, committed: &Committed) {

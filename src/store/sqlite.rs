@@ -134,8 +134,8 @@ impl Sqlite {
         reserve::make(&self.path, self.room_for_log()).map_err(failed)
     }
 
-    /// What the reserve must leave on the disk. Where deletions made room for more than a log in the
-    /// file, it is not to be had without one: a reserve that took all other space would keep
+    /// What the reserve must leave on the disk. Where deletions made room for more than a log in
+    /// the file, it is not to be had without one: a reserve that took all other space would keep
     /// everything from being committed. Without such room, commits get none of the reserve.
     fn room_for_log(&self) -> u64 {
         let sql = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";

@@ -12,8 +12,8 @@ use crate::support::emulator::wait_until;
 const WATCHED: Duration = Duration::from_secs(10);
 /// The most of a core that it may cost (issue: 2 %).
 const CPU_LIMIT: f64 = 0.02;
-/// The same with the 64 attempts that may come at once, which a debug build takes 0.2 s for. Without
-/// any pause it is half a core.
+/// The same with the 64 attempts that may come at once, which a debug build takes 0.2 s for.
+/// Without any pause it is half a core.
 const CPU_LIMIT_WITH_BURST: f64 = 0.06;
 
 /// A service that pulls through a proxy, and has pulled.
