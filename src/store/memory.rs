@@ -1,9 +1,9 @@
-//! The store of replay and tests: maps, gone with the process.
+//! The store of replay and tests: ordered maps, gone with the process.
 //!
 //! Keeps notifications as the JSON that SQLite would, which is smaller than the value and makes
 //! both stores read back the same.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use super::{
@@ -28,11 +28,11 @@ struct StoredNotification {
 #[derive(Debug, Default)]
 pub struct Memory {
     clock: ClockTime,
-    payloads: HashMap<DedupeKey, ClockTime>,
+    payloads: BTreeMap<DedupeKey, ClockTime>,
     notifications: BTreeMap<NotificationId, StoredNotification>,
     members: BTreeSet<(SessionKey, NotificationId)>,
     clips: BTreeMap<(SessionKey, String), ClockTime>,
-    released: HashMap<Arc<str>, (SortKey, ClockTime)>,
+    released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     held: BTreeMap<u64, Arc<Held>>,
     nodes: BTreeMap<ResourceName, Node>,
     traits: BTreeMap<(ResourceName, Arc<str>), Arc<Fields>>,
