@@ -15,8 +15,7 @@ use serde_json::{Map, Value};
 
 pub use self::message::{Decoded, RawMessage, Reason, Reject};
 pub use self::name::{ResourceKind, ResourceName};
-pub use self::time::instant;
-pub use self::time::{ClockTime, EventTime, PublishTime, ReceivedAt, Timestamp};
+pub use self::time::{ClockTime, EventTime, PublishTime, ReceivedAt, Timestamp, instant};
 use crate::record::EventHead;
 
 /// A JSON object, its keys sorted.
@@ -79,7 +78,7 @@ as_hex!(DedupeKey, NotificationId, SessionKey);
 mod hex_bytes {
     use serde::{Deserialize, Deserializer, Serializer};
 
-    /// Without allocating, as each message has some. It can't fail: two digits for each byte.
+    /// The key as text, in `digits`, which has room for two per byte: so it can't fail.
     pub(super) fn text<'a>(bytes: &[u8; 16], digits: &'a mut [u8; 32]) -> &'a str {
         match hex::encode_to_slice(bytes, digits) {
             Ok(()) => std::str::from_utf8(digits).unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The one loop's body: batch → decode → engine → commit.
+//! The one loop's body: decoded batch → engine → commit; and decoding, for who fills the batch.
 //!
 //! Both `run` and `replay` go through it. It commits one step before it takes the next, so what
 //! the engine holds is never ahead of the store by more than the step at hand.

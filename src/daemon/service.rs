@@ -49,7 +49,7 @@ pub(super) struct Service {
     pub(super) committed: watch::Sender<u64>,
     /// A batch that the store could not take. Nothing is received until it is committed.
     held: Vec<Delivery>,
-    /// When the last batch was committed.
+    /// When the last batch was committed, or failed to be.
     flushed_at: ClockTime,
     retry: Duration,
     has_reserve: bool,
@@ -175,9 +175,12 @@ impl Service {
         batch: &mut Vec<DecodedDelivery>,
     ) {
         let wait = FLUSH_AFTER.saturating_sub(self.clock.now().since(self.flushed_at));
+        if wait.is_zero() {
+            return;
+        }
         let flush = tokio::time::sleep(wait);
         tokio::pin!(flush);
-        while batch.len() < MAX_BATCH && !wait.is_zero() {
+        while batch.len() < MAX_BATCH {
             let room = MAX_BATCH - batch.len();
             tokio::select! {
                 () = &mut flush => break,

@@ -192,7 +192,7 @@ impl Reorder {
 
     /// The hold of a timer ended: everything under its key that sorts at or before it goes.
     fn release(&mut self, timer: (ClockTime, u64), reason: ReleaseReason) -> Option<Release> {
-        let last = self.timers.remove(&timer)?;
+        let last = Arc::clone(self.timers.get(&timer)?);
         let lane = self.held.get_mut(&last.ordering_key)?;
         let count = lane.iter().take_while(|row| row.sort_key <= last.sort_key).count();
         let events: Vec<_> = lane.drain(..count).collect();

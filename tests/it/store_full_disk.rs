@@ -165,7 +165,7 @@ fn a_store_opens_on_a_full_disk() {
 
 #[test]
 fn the_reserve_takes_real_space_or_none() {
-    let Some(disk) = SmallDisk::new(24) else { return };
+    let Some(disk) = SmallDisk::new(16) else { return };
     let store = store(&disk);
     store.restore_reserve().unwrap();
     let made = reserve(&disk).metadata().unwrap();

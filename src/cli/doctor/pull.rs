@@ -55,7 +55,7 @@ pub(super) async fn check(settings: &Pubsub, clock: Clock) -> Line {
 }
 
 async fn run(source: Source) -> Outcome {
-    let (deliveries, received) = mpsc::channel(1);
+    let (deliveries, mut received) = mpsc::channel(1);
     let (stop, stopped) = watch::channel(false);
     // The first event that says something decides.
     let (found, mut first) = mpsc::channel(1);
@@ -71,7 +71,10 @@ async fn run(source: Source) -> Outcome {
         () = tokio::time::sleep(LIMIT) => Outcome::Nothing,
     };
     stop.send_replace(true);
-    drop(received);
+    // Given back when the stream takes no more: the server would send it another one.
+    let mut taken = Vec::new();
+    while received.recv_many(&mut taken, 1).await > 0 {}
+    drop(taken);
     // It has a limit of its own.
     drop(source.await);
     outcome

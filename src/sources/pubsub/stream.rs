@@ -274,6 +274,7 @@ impl Pump<'_> {
     async fn deliver(&self, message: Message, handler: Handler) -> bool {
         let size = message.data.len();
         let raw = raw_message(message, self.context.clock.wall_now());
+        // Room first: there mostly is, and then nothing has to be listened to.
         let room = tokio::select! {
             biased;
             room = self.limit.enter(size) => room,

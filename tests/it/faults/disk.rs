@@ -61,7 +61,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     let received = trial.service.series("hearthd_messages_received_total{platform=\"sdm\"}");
     assert_eq!(received, 4_050 + duplicates);
     wait_for_reserve(&trial, &disk);
-    // Nor for long, if somebody else takes it away.
+    // It comes back as well if somebody takes it away.
     fs::remove_file(disk.path("hearthd.db.reserve")).unwrap();
     wait_for_reserve(&trial, &disk);
     trial.finish();
