@@ -3,7 +3,6 @@
 //! Pure: turns what the engine decided into the JSON that others rely on. It decides nothing.
 
 use std::collections::BTreeSet;
-use std::io::Write as _;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -158,13 +157,12 @@ impl Record {
 
     /// The record as one line of JSON, without line end, under its number in the journal.
     pub fn into_line(self, sequence: u64) -> String {
-        let mut line = self.line.into_bytes();
-        let place = line.get_mut(self.number_at..self.number_at + UNNUMBERED.len());
-        if let Some(mut place) = place {
-            // As many digits as there is place for.
-            write!(place, "{sequence:020}").ok();
+        let mut line = self.line;
+        let place = self.number_at..self.number_at.saturating_add(UNNUMBERED.len());
+        if line.get(place.clone()).is_some() {
+            line.replace_range(place, &format!("{sequence:020}"));
         }
-        text(line)
+        line
     }
 }
 
