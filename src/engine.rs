@@ -36,7 +36,7 @@ use serde_json::Value;
 use self::change::{Changes, Quarantined};
 use self::dedupe::Dedupe;
 use self::graph::{Graph, Resource};
-use self::reorder::{Release, ReleaseReason, Reorder, SortKey};
+use self::reorder::{ReleaseReason, Reorder, SortKey};
 use self::threads::{Join, Notification, Part, Shown, ThreadSettings};
 use self::timers::Timers;
 use self::traits::Traits;
@@ -343,14 +343,7 @@ impl Engine {
         let (held, releases) = self.reorder.hold(at, ordering_key, sort_key, record);
         work.hold(held);
         for release in releases {
-            self.release(release, at, work);
-        }
-    }
-
-    fn release(&mut self, release: Release, at: ClockTime, work: &mut Work) {
-        for held in release.events {
-            self.reorder.remember(Arc::clone(&held.ordering_key), held.sort_key.clone(), at);
-            work.release(held, release.reason, at);
+            work.release(release, at);
         }
     }
 
@@ -359,7 +352,7 @@ impl Engine {
         while let Some(deadline) = self.next_deadline().filter(|deadline| *deadline <= until) {
             self.clock = self.clock.max(deadline);
             match self.reorder.due(deadline) {
-                Some(release) => self.release(release, deadline, work),
+                Some(release) => work.release(release, deadline),
                 None => self.time_out(work),
             }
         }
@@ -387,11 +380,16 @@ impl Engine {
         work.changes.nodes = self.graph.take_changed();
         (work.changes.traits, work.changes.dropped_traits) = self.traits.take_changed();
         let changes = work.into_changes();
+        // Not before: what a step adds to a cache may drive out what it was not to ask the store
+        // for.
         for (key, at) in &changes.seen {
             self.dedupe.remember(*key, *at);
         }
         for (id, state) in &changes.notifications {
             self.notifications.put(*id, Arc::clone(state));
+        }
+        for (ordering_key, (last, at)) in &changes.released {
+            self.reorder.remember(Arc::clone(ordering_key), last.clone(), *at);
         }
         changes
     }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::change::Changes;
 use super::graph::Node;
-use super::reorder::{Held, ReleaseReason, SortKey};
+use super::reorder::{Held, Release, ReleaseReason, SortKey};
 use super::threads::{Join, Notification};
 use super::traits::TraitRow;
 use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
@@ -175,14 +175,16 @@ impl Work {
         self.held.insert(event.arrival, event);
     }
 
-    /// Writes an event that waited to the event log.
-    pub(super) fn release(&mut self, held: Arc<Held>, reason: ReleaseReason, at: ClockTime) {
-        if self.held.remove(&held.arrival).is_none() {
-            self.changes.unheld.push(held.arrival);
+    /// Writes events that waited to the event log.
+    pub(super) fn release(&mut self, release: Release, at: ClockTime) {
+        for held in release.events {
+            if self.held.remove(&held.arrival).is_none() {
+                self.changes.unheld.push(held.arrival);
+            }
+            let held = Arc::unwrap_or_clone(held);
+            self.changes.released.insert(held.ordering_key, (held.sort_key, at));
+            self.emit(held.record, release.reason);
         }
-        let held = Arc::unwrap_or_clone(held);
-        self.changes.released.insert(held.ordering_key, (held.sort_key, at));
-        self.emit(held.record, reason);
     }
 
     /// Writes an event to the event log.

@@ -226,3 +226,24 @@ proptest! {
         prop_assert_eq!(json!(on_disk.stored), json!(on_disk.last_revisions()));
     }
 }
+
+/// What a batch adds to a cache drives out what the batch was not to ask the store for.
+#[test]
+fn a_cache_that_overflows_within_a_batch_does_not_show() {
+    // More than the caches hold.
+    const THREADS: usize = 5000;
+    let line = |n: usize, id: &str, second: u32, state: &str| {
+        let event = json!({
+            "eventId": format!("{n}{id}"), "timestamp": format!("2025-06-09T13:52:{second:02}Z"),
+            "eventThreadId": format!("t{n}"), "eventThreadState": state,
+            "resourceUpdate": {"name": "enterprises/p/devices/d", "events": {}},
+        });
+        json!({"publishTime": "2025-06-09T13:52:20Z", "event": event}).to_string()
+    };
+    let mut lines: Vec<_> = (0..THREADS).map(|n| line(n, "a", 10, "STARTED")).collect();
+    // Each of these is late.
+    lines.push(line(THREADS, "a", 10, "STARTED"));
+    lines.extend((0..THREADS).map(|n| line(n, "b", 5, "UPDATED")));
+    let output = run_lines(&lines, memory(), &[THREADS, THREADS + 1]);
+    assert_eq!(output.counts.late, THREADS as u64);
+}
