@@ -72,11 +72,12 @@ impl DaemonError {
 pub async fn run(
     settings: &Settings,
     pubsub: &Pubsub,
-    store: Store,
+    mut store: Store,
     reload: Reload,
 ) -> Result<(), DaemonError> {
     let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
     let metrics = Arc::new(Metrics::new(&names)?);
+    store.set_sinks(names.into_iter().map(ToOwned::to_owned).collect());
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
     let clock = Clock::start(stored);

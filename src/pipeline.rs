@@ -12,13 +12,15 @@ use crate::event::{ClockTime, Decoded, RawMessage, Reason, ReceivedAt, Reject};
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{JournalRow, Retention, Store, StoreError, Trimmed};
+use crate::store::{
+    JournalRow, QUARANTINE_MAX_BYTES, Retention, Store, StoreError, Trimmed, quarantine_bytes,
+};
 
 /// Most messages of one step, and so of one transaction: at 256 the sync of the log costs each
 /// message little, and a step stays within milliseconds.
 pub const MAX_BATCH: usize = 256;
 
-/// Trims per horizon, and per full journal.
+/// Trims per bound of time or size, so that the store stays within a sixteenth of each.
 const TRIMS_PER_BOUND: u32 = 16;
 
 /// What the pipeline depends on.
@@ -63,8 +65,8 @@ pub struct Pipeline {
     /// `None` after a failed commit: what it held was never written, so it is thrown away.
     engine: Option<Engine>,
     next_trim: ClockTime,
-    /// Bytes of records written since the last trim.
-    untrimmed: u64,
+    /// Bytes of records, and of messages in quarantine, written since the last trim.
+    untrimmed: [u64; 2],
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
@@ -79,7 +81,7 @@ impl Pipeline {
         let received = restored.held.len() as u64;
         let engine = Some(Engine::restore(settings.engine, restored));
         let next_trim = ClockTime::default();
-        Ok(Self { settings, store, engine, next_trim, untrimmed: 0, received, settled: 0 })
+        Ok(Self { settings, store, engine, next_trim, untrimmed: [0; 2], received, settled: 0 })
     }
 
     /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
@@ -147,6 +149,7 @@ impl Pipeline {
         }
         let mut changes = engine.step(arrivals, until, loaded);
         changes.retried = retried.map(|(id, _)| id);
+        let quarantined = changes.quarantined.iter().map(quarantine_bytes).sum::<u64>();
         let mut committed = Committed { tally: changes.tally.clone(), ..Committed::default() };
         if !changes.is_empty() {
             tracing::trace!("committing");
@@ -156,24 +159,26 @@ impl Pipeline {
         }
         self.engine = Some(engine);
         let tally = &committed.tally;
-        self.untrimmed += committed.records.iter().map(|row| row.line.len() as u64).sum::<u64>();
+        self.untrimmed[0] += committed.records.iter().map(|row| row.line.len() as u64).sum::<u64>();
+        self.untrimmed[1] += quarantined;
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
         Ok(committed)
     }
 
-    /// Forgets what is past its retention, if that is due: often enough that the store stays within
-    /// a sixteenth of its bounds, and when there is more, at once again.
+    /// Forgets what is past its retention, if that is due; when there is more, at once again.
     pub fn trim(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
-        let Retention { horizon, journal_bytes, .. } = self.settings.retention;
-        if now < self.next_trim && self.untrimmed < journal_bytes / u64::from(TRIMS_PER_BOUND) {
+        let Retention { horizon, journal_age, journal_bytes } = self.settings.retention;
+        let bounds = [journal_bytes, QUARANTINE_MAX_BYTES];
+        let is_much = |(written, bound)| written >= bound / u64::from(TRIMS_PER_BOUND);
+        if now < self.next_trim && !self.untrimmed.into_iter().zip(bounds).any(is_much) {
             return Ok(Trimmed::default());
         }
         tracing::trace!("trimming");
         let trimmed = self.store.trim(now, &self.settings.retention)?;
         if !trimmed.more {
-            self.next_trim = now.after(horizon / TRIMS_PER_BOUND);
-            self.untrimmed = 0;
+            self.next_trim = now.after(horizon.min(journal_age) / TRIMS_PER_BOUND);
+            self.untrimmed = [0; 2];
         }
         Ok(trimmed)
     }

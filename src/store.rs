@@ -27,7 +27,8 @@ pub const QUARANTINE_MAX_BYTES: u64 = 256 << 20;
 const QUARANTINE_ROW_BYTES: u64 = 256;
 
 /// Most rows removed per table in one go: as many as there are messages in a step. So forgetting
-/// keeps up with any load, and stalls the pipeline about as long as a step does.
+/// stalls the pipeline about as long as a step does, and keeps up with messages that each bring a
+/// few rows, which all but broken ones do.
 pub const TRIM_ROWS: usize = 256;
 
 /// How long things are kept.
@@ -48,6 +49,8 @@ pub struct Trimmed {
     pub more: bool,
     /// Records that were forgotten before their sink had settled them.
     pub lost: Vec<Lost>,
+    /// Messages that quarantine had no room for any more.
+    pub unlisted: usize,
 }
 
 /// A range of records that a sink lost, kept as its dead letter.
@@ -59,6 +62,41 @@ pub struct Lost {
     pub first: u64,
     /// The last record.
     pub last: u64,
+    /// Why.
+    pub loss: Loss,
+}
+
+/// Why a sink lost records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// They took the room of newer ones.
+    JournalFull,
+    /// They were too old.
+    JournalExpired,
+}
+
+impl Loss {
+    /// The name used in dead letters.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JournalFull => "journal_full",
+            Self::JournalExpired => "journal_expired",
+        }
+    }
+
+    /// What happened, and what to do.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::JournalFull => {
+                "the journal is full: this sink lost records; bring it back, or raise \
+                 store.journal_max_size"
+            }
+            Self::JournalExpired => {
+                "records grew too old: this sink lost them; bring it back, or raise \
+                 store.journal_max_age"
+            }
+        }
+    }
 }
 
 /// One record of the journal.
@@ -127,7 +165,7 @@ impl QuarantineRow {
 }
 
 /// Bytes that a message takes in quarantine, about.
-fn quarantine_bytes(message: &Quarantined) -> u64 {
+pub(crate) fn quarantine_bytes(message: &Quarantined) -> u64 {
     let Quarantined { raw, reject, .. } = message;
     let texts =
         [reject.detail.len(), raw.message_id.len(), raw.place.as_ref().map_or(0, String::len)];
@@ -149,7 +187,7 @@ pub struct DeadLetterRow {
     pub first_sequence: u64,
     /// The last record's number.
     pub last_sequence: u64,
-    /// Why: `journal_full`.
+    /// Why: see [`Loss`].
     pub reason: String,
 }
 
@@ -197,8 +235,8 @@ impl Store {
     pub fn trim(&mut self, now: ClockTime, retention: &Retention) -> Result<Trimmed, StoreError> {
         match self {
             Self::Memory(memory) => {
-                memory.trim(now, retention);
-                Ok(Trimmed::default())
+                let unlisted = memory.trim(now, retention);
+                Ok(Trimmed { unlisted, ..Trimmed::default() })
             }
             Self::Sqlite(sqlite) => sqlite.trim(now, retention),
         }
@@ -290,6 +328,15 @@ impl Store {
         match self {
             Self::Memory(_) => Ok(0),
             Self::Sqlite(sqlite) => sqlite.drop_dead_letters(ids),
+        }
+    }
+
+    /// Names the sinks that are owed what is in the journal: with the next trim. Until then, and by
+    /// programs that name none, those of before are. A store in memory has no sinks.
+    pub fn set_sinks(&mut self, names: Vec<String>) {
+        match self {
+            Self::Memory(_) => {}
+            Self::Sqlite(sqlite) => sqlite.set_sinks(names),
         }
     }
 

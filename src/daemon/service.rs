@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
 use crate::sources::Delivery;
-use crate::store::{StoreError, Trimmed};
+use crate::store::{Lost, StoreError, Trimmed};
 
 /// Time between two batches, in which the second one gathers: it bounds the commits a second, and
 /// what batching adds to a doorbell's delay. A message that comes alone doesn't wait at all.
@@ -264,15 +264,19 @@ impl Service {
 
     fn trim(&mut self, now: ClockTime) -> Result<(), StoreError> {
         let trimmed = self.pipeline.trim(now)?;
-        self.report_lost(&trimmed);
+        self.report(&trimmed);
         Ok(())
     }
 
-    fn report_lost(&self, trimmed: &Trimmed) {
-        for lost in &trimmed.lost {
-            let (sink, first, last) = (&lost.sink, lost.first, lost.last);
-            tracing::error!(sink, first, last, "the journal is full: this sink lost these records");
+    /// Tells of what was forgotten before anybody had it.
+    fn report(&self, trimmed: &Trimmed) {
+        for Lost { sink, first, last, loss } in &trimmed.lost {
+            tracing::error!(sink, first, last, "{}", loss.advice());
             self.metrics.count_dead_letters(sink, last - first + 1);
+        }
+        if trimmed.unlisted > 0 {
+            let messages = trimmed.unlisted;
+            tracing::warn!(messages, "quarantine is full: it lost its oldest messages");
         }
     }
 
@@ -292,7 +296,7 @@ impl Service {
     fn make_room(&mut self) {
         let now = self.clock.now();
         match tokio::task::block_in_place(|| self.pipeline.make_room(now)) {
-            Ok(trimmed) => self.report_lost(&trimmed),
+            Ok(trimmed) => self.report(&trimmed),
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::warn!(%error, cause, "nothing could be forgotten to make room");

@@ -143,7 +143,8 @@ impl Memory {
         Ok(rows)
     }
 
-    pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) {
+    /// Returns how many messages went from quarantine.
+    pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) -> usize {
         let kept = now.before(retention.horizon);
         self.payloads.retain(|_, at| *at > kept);
         self.notifications.retain(|_, row| row.deadline.is_some() || row.touched > kept);
@@ -158,12 +159,14 @@ impl Memory {
             self.journal_bytes -= size(row);
             self.journal.pop_front();
         }
+        let quarantined = self.quarantine.len();
         while self.quarantine_bytes > QUARANTINE_MAX_BYTES {
             let Some((_, message)) = self.quarantine.pop_first() else {
                 break;
             };
             self.quarantine_bytes -= quarantine_bytes(&message);
         }
+        quarantined - self.quarantine.len()
     }
 
     pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {

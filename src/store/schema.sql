@@ -1,4 +1,4 @@
--- The store of hearthd, schema 3. Times are nanoseconds since the Unix epoch on the engine's
+-- The store of hearthd, schema 4. Times are nanoseconds since the Unix epoch on the engine's
 -- clock; keys and ids are 16 bytes; rows of the engine's own types are JSON.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE payloads (key BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -59,7 +59,11 @@ CREATE TABLE quarantine (
     key BLOB NOT NULL,
     bytes INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE cursors (sink TEXT PRIMARY KEY, sequence INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE cursors (
+    sink TEXT PRIMARY KEY,
+    sequence INTEGER NOT NULL,
+    is_set INTEGER NOT NULL DEFAULT TRUE
+) STRICT, WITHOUT ROWID;
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at INTEGER NOT NULL,

@@ -46,6 +46,8 @@ pub struct Sqlite {
     path: PathBuf,
     /// Which store this is, to be marked; `None` for a reader.
     marked: Option<(File, i64)>,
+    /// The sinks that the settings name, until the store knows them.
+    new_sinks: Option<Vec<String>>,
     /// Held until the store is dropped; `None` for a reader.
     _lock: Option<File>,
 }
@@ -70,7 +72,8 @@ impl Sqlite {
             .map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
         // A disk too full for a mark must not keep the store from making room on it.
         let marked = mark::open(path).ok().map(|file| (file, mark.id));
-        let store = Self { connection, path: path.to_owned(), marked, _lock: Some(lock) };
+        let (path, new_sinks) = (path.to_owned(), None);
+        let store = Self { connection, path, marked, new_sinks, _lock: Some(lock) };
         store.mark(mark.commits);
         Ok(store)
     }
@@ -81,7 +84,8 @@ impl Sqlite {
             return Err(StoreError::Missing { path: path.to_owned() });
         }
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Ok(Self { connection, path: path.to_owned(), marked: None, _lock: None })
+        let (path, marked, new_sinks) = (path.to_owned(), None, None);
+        Ok(Self { connection, path, marked, new_sinks, _lock: None })
     }
 
     pub(super) fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
@@ -90,6 +94,10 @@ impl Sqlite {
 
     pub(super) fn set_cursor(&mut self, sink: &str, sequence: u64) -> Result<(), StoreError> {
         self.transact(Operation::Commit, |connection| write::cursor(connection, sink, sequence))
+    }
+
+    pub(super) fn set_sinks(&mut self, names: Vec<String>) {
+        self.new_sinks = Some(names);
     }
 
     pub(super) fn trim(
@@ -118,9 +126,10 @@ impl Sqlite {
         let mut trimmed = Trimmed::default();
         self.write_back(Operation::Trim)?;
         for _ in 0..ROOM_SLICES {
-            let Trimmed { more, lost } = self.forget(now, retention, ROOM_ROWS)?;
+            let Trimmed { more, lost, unlisted } = self.forget(now, retention, ROOM_ROWS)?;
             self.write_back(Operation::Trim)?;
             trimmed.lost.extend(lost);
+            trimmed.unlisted += unlisted;
             trimmed.more = more;
             if !more {
                 break;
@@ -149,7 +158,17 @@ impl Sqlite {
         retention: &Retention,
         rows: usize,
     ) -> Result<Trimmed, StoreError> {
-        self.transact(Operation::Trim, |connection| trim::all(connection, now, retention, rows))
+        let new_sinks = self.new_sinks.take();
+        let trimmed = self.transact(Operation::Trim, |connection| {
+            if let Some(sinks) = &new_sinks {
+                trim::set_sinks(connection, sinks)?;
+            }
+            trim::all(connection, now, retention, rows)
+        });
+        if trimmed.is_err() {
+            self.new_sinks = new_sinks;
+        }
+        trimmed
     }
 
     /// Writes the log back into the file and empties it; not if a reader needs it for longer than
@@ -157,7 +176,16 @@ impl Sqlite {
     fn write_back(&self, op: Operation) -> Result<(), StoreError> {
         let checkpoint =
             self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
-        checkpoint.map_err(|source| StoreError::from_sqlite(&self.path, op, source))
+        checkpoint.map_err(|source| self.failed(op, source))
+    }
+
+    /// After a fatal error the disk is not to be trusted: the log stays as it is.
+    fn failed(&self, op: Operation, source: rusqlite::Error) -> StoreError {
+        let error = StoreError::from_sqlite(&self.path, op, source);
+        if error.is_fatal() {
+            drop(open::keep_log(&self.connection, true));
+        }
+        error
     }
 
     pub(super) fn restore(&self) -> Result<Restored, StoreError> {
@@ -222,10 +250,9 @@ impl Sqlite {
             transaction.commit()?;
             Ok((value, commits))
         });
-        let failed = |source| StoreError::from_sqlite(&self.path, op, source);
-        let (value, commits) = result.map_err(failed)?;
+        let (value, commits) = result.map_err(|source| self.failed(op, source))?;
         self.mark(commits);
-        match self.write_back_long_log().map_err(failed) {
+        match self.write_back_long_log().map_err(|source| self.failed(op, source)) {
             Err(error) if error.is_fatal() => Err(error),
             // After any other error the log is just longer, and the next commit tries again.
             Ok(()) | Err(_) => Ok(value),

@@ -7,7 +7,7 @@ use hearthd::engine::{Arrival, Engine, Lookup, Restored};
 use hearthd::event::ClockTime;
 use hearthd::pipeline::Pipeline;
 use hearthd::sources::capture;
-use hearthd::store::{Lost, Retention, Sqlite, Store, StoreError};
+use hearthd::store::{Loss, Lost, Retention, Sqlite, Store, StoreError};
 
 use super::support::command::fixture;
 use super::support::replay::{Disk, memory, settings};
@@ -258,17 +258,41 @@ fn quarantine_keeps_the_bytes_and_shows_the_newest() {
 }
 
 #[test]
-fn a_sink_that_is_overtaken_loses_a_range_and_is_told() {
+fn sinks_that_are_set_are_told_what_they_lost() {
     let disk = Disk::new();
     let mut store = disk.store();
     commit(&mut store, &make("s1_doorbell_with_clip"));
     let last = lines(&store).len() as u64;
     store.set_cursor("bell", 2).unwrap();
     store.set_cursor("lamp", last).unwrap();
-    let nothing = Retention { journal_bytes: 0, ..FOREVER };
-    let trimmed = store.trim(ClockTime::default(), &nothing).unwrap();
-    assert_eq!(trimmed.lost, [Lost { sink: "bell".to_owned(), first: 3, last }]);
-    assert_eq!(store.cursor("bell").unwrap(), last);
+    store.set_cursor("unset", 1).unwrap();
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    store.set_sinks(names(&["bell", "lamp", "never_delivered"]));
+    let full = Retention { journal_bytes: 0, ..FOREVER };
+    let trimmed = store.trim(ClockTime::default(), &full).unwrap();
+    let lost = |sink: &str, first, last, loss| Lost { sink: sink.to_owned(), first, last, loss };
+    let expected = [
+        lost("bell", 3, last, Loss::JournalFull),
+        lost("never_delivered", 1, last, Loss::JournalFull),
+    ];
+    assert_eq!(trimmed.lost, expected);
+    let cursors = ["bell", "lamp", "never_delivered", "unset"];
+    assert_eq!(cursors.map(|sink| store.cursor(sink).unwrap()), [last, last, last, 1]);
+
+    // One that is back is owed what is there, not what went meanwhile.
+    drop(store);
+    let mut store = disk.store();
+    store.set_sinks(names(&["unset"]));
+    store.trim(ClockTime::default(), &FOREVER).unwrap();
+    let second = make("shared_session");
+    commit(&mut store, &second);
+    let expired = Retention { journal_age: Duration::ZERO, ..FOREVER };
+    let trimmed = store.trim(second.end, &expired).unwrap();
+    let newest = store.last_sequence().unwrap();
+    assert_eq!(trimmed.lost, [lost("unset", last + 1, newest, Loss::JournalExpired)]);
+    let reasons: Vec<_> =
+        store.dead_letters(9).unwrap().into_iter().map(|row| row.reason).collect();
+    assert_eq!(reasons, ["journal_full", "journal_full", "journal_expired"]);
 }
 
 #[test]

@@ -425,7 +425,13 @@ fn an_older_copy_is_used_only_if_that_is_meant() {
     let why = folder.refused(original);
     assert!(why.contains("an older copy is there on purpose"), "{why}");
     fs::remove_file(folder.file("hearthd.db.mark")).unwrap();
+    let mode = |store: &Connection| {
+        let mode = store.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
+        mode.unwrap()
+    };
+    assert_eq!(mode(&Connection::open(backup.path()).unwrap()), "delete");
     assert_eq!(folder.start(original), Outcome::Recovered);
+    assert_eq!(mode(&Connection::open(folder.store()).unwrap()), "wal", "as every other store");
 }
 
 #[test]

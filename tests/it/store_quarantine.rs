@@ -5,7 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use hearthd::engine::Arrival;
 use hearthd::engine::change::{Changes, Quarantined};
-use hearthd::event::{ClockTime, RawMessage, Reason, ReceivedAt, Reject, Timestamp};
+use hearthd::event::{
+    ClockTime, Decoded, DedupeKey, RawMessage, Reason, ReceivedAt, Reject, Timestamp,
+};
 use hearthd::pipeline::{Committed, Pipeline};
 use hearthd::store::{QUARANTINE_MAX_BYTES, Retention};
 use rusqlite::Connection;
@@ -207,6 +209,24 @@ fn quarantine_is_bounded_and_keeps_the_newest() {
         pipeline.store_mut().trim(at, &settings().retention).unwrap();
         assert_eq!(ids(&pipeline), (6..=22).collect::<Vec<_>>());
     });
+}
+
+#[test]
+fn quarantine_is_bounded_at_any_pace() {
+    let Arrival { at, raw, decoded } = arrival(BAD);
+    let reject = decoded.outcome.unwrap_err();
+    let raw = RawMessage { body: vec![b'x'; 10 << 20].into(), ..raw };
+    let mut pipeline = Pipeline::open(memory(), settings()).unwrap();
+    let mut unlisted = 0;
+    for n in 0..40 {
+        let decoded = Decoded { key: DedupeKey([n; 16]), outcome: Err(reject.clone()) };
+        pipeline.step(vec![Arrival { at, raw: raw.clone(), decoded }], at).unwrap();
+        unlisted += pipeline.trim(at).unwrap().unlisted;
+        let bytes = pipeline.store().bytes();
+        assert!(bytes <= QUARANTINE_MAX_BYTES / 16 * 17, "{bytes} after message {n}");
+    }
+    assert_eq!(ids(&pipeline).len() + unlisted, 40);
+    assert!(unlisted > 0);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::store::{Operation, StoreError};
 pub(super) const APPLICATION_ID: i64 = 0x6865_6172;
 
 /// The schema that this hearthd reads and writes.
-pub(super) const SCHEMA_VERSION: i64 = 3;
+pub(super) const SCHEMA_VERSION: i64 = 4;
 
 /// The tables of a store.
 pub(super) const SCHEMA: &str = include_str!("../schema.sql");

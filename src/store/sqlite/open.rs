@@ -111,11 +111,7 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     // A log that belongs to another store, or to none, must not be written back at the end.
-    let keep_log = |keep| {
-        let option = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        connection.set_db_config(option, keep).map(drop).map_err(failed)
-    };
-    keep_log(true)?;
+    keep_log(&connection, true).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(&pragmas()).map_err(failed)?;
@@ -124,8 +120,31 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
         check::pages(&connection, path)?;
     }
     check::content(&connection, path, mark)?;
-    keep_log(false)?;
+    if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+        use_log(&connection, path)?;
+    }
+    keep_log(&connection, false).map_err(failed)?;
     Ok(connection)
+}
+
+/// What becomes of the log when the last connection is closed: kept as it is, or written back into
+/// the file and removed.
+pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
+}
+
+/// A copy that `VACUUM INTO` made has no log: there, readers would hold up the writer, and a commit
+/// is safe only once the folder is synced too, which SQLite doesn't do.
+fn use_log(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mode = "PRAGMA journal_mode = WAL";
+    let mode = connection.query_row(mode, [], |row| row.get::<_, String>(0));
+    match mode.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?.as_str() {
+        "wal" => Ok(()),
+        other => {
+            let why = format!("kept in journal mode {other}, as its disk allows no log (WAL)");
+            Err(StoreError::Foreign { path: path.to_owned(), why })
+        }
+    }
 }
 
 /// The store's path with something behind its file name.

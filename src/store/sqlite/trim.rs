@@ -5,7 +5,7 @@ use rusqlite::{Connection, Result, params};
 use super::read::meta;
 use super::write::{integer, set_meta};
 use crate::event::ClockTime;
-use crate::store::{Lost, QUARANTINE_MAX_BYTES, Retention, Trimmed};
+use crate::store::{Loss, Lost, QUARANTINE_MAX_BYTES, Retention, Trimmed};
 
 /// Records removed for each row of another table: so many can come of one message. They lie side by
 /// side, so they cost less all the same.
@@ -24,6 +24,15 @@ const BY_HORIZON: [&str; 5] = [
      (SELECT ordering_key FROM released WHERE at <= ?1 LIMIT ?2)",
 ];
 
+/// Sinks that the settings don't name any more keep their place, but are owed nothing.
+const UNSET_SINKS: &str = "UPDATE cursors SET is_set = FALSE WHERE is_set";
+
+/// A new sink is owed what is in the journal; one that is back, not what went meanwhile.
+const SET_SINK: &str = "INSERT INTO cursors (sink, sequence) \
+     SELECT ?1, coalesce((SELECT min(sequence) - 1 FROM journal), value) \
+       FROM meta WHERE name = 'last_sequence' \
+     ON CONFLICT (sink) DO UPDATE SET is_set = TRUE, sequence = max(sequence, excluded.sequence)";
+
 /// The number, time and bytes of the ?1 oldest records.
 const OLDEST_RECORDS: &str =
     "SELECT sequence, at, octet_length(line) FROM journal ORDER BY sequence LIMIT ?1";
@@ -33,7 +42,7 @@ const OLDEST_QUARANTINED: &str = "SELECT id, at, bytes FROM quarantine ORDER BY 
 
 /// Makes a sink's last dead letter longer, if it ends where another one would begin.
 const LONGER_DEAD_LETTER: &str = "UPDATE dead_letters SET last_sequence = ?3, at = ?4 \
-     WHERE sink = ?1 AND last_sequence = ?2 - 1 AND reason = 'journal_full'";
+     WHERE sink = ?1 AND last_sequence = ?2 - 1 AND reason = ?5";
 
 /// Trims every table once, of at most `rows` rows each (four times that of the journal and of
 /// quarantine), and of what hangs on those.
@@ -56,6 +65,14 @@ pub(super) fn all(
     Ok(trimmed)
 }
 
+/// Notes which sinks the settings name: what a trim takes from one of these before it was
+/// delivered is a loss.
+pub(super) fn set_sinks(connection: &Connection, sinks: &[String]) -> Result<()> {
+    connection.execute(UNSET_SINKS, [])?;
+    let mut set = connection.prepare(SET_SINK)?;
+    sinks.iter().try_for_each(|sink| set.execute([sink]).map(drop))
+}
+
 fn journal(
     connection: &Connection,
     now: ClockTime,
@@ -71,7 +88,9 @@ fn journal(
         return Ok(());
     };
     trimmed.more |= oldest.more;
-    trimmed.lost = overtake_sinks(connection, oldest.last, now)?;
+    // What the last one is too old for, all of them are.
+    let loss = if oldest.at <= expired { Loss::JournalExpired } else { Loss::JournalFull };
+    trimmed.lost = overtake_sinks(connection, oldest.last, loss, now)?;
     connection
         .prepare_cached("DELETE FROM journal WHERE sequence <= ?1")?
         .execute([oldest.last])?;
@@ -79,16 +98,22 @@ fn journal(
 }
 
 /// Records that a sink had not settled go to its dead letters, as one range.
-fn overtake_sinks(connection: &Connection, last: i64, now: ClockTime) -> Result<Vec<Lost>> {
-    let mut behind =
-        connection.prepare_cached("SELECT sink, sequence FROM cursors WHERE sequence < ?1")?;
+fn overtake_sinks(
+    connection: &Connection,
+    last: i64,
+    loss: Loss,
+    now: ClockTime,
+) -> Result<Vec<Lost>> {
+    let sql = "SELECT sink, sequence FROM cursors WHERE is_set AND sequence < ?1";
+    let mut behind = connection.prepare_cached(sql)?;
     let sinks: Vec<(String, i64)> =
         behind.query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
     let mut lost = Vec::new();
     for (sink, cursor) in sinks {
-        dead_letter(connection, &sink, (cursor + 1, last), now)?;
+        dead_letter(connection, &sink, (cursor + 1, last), loss, now)?;
         super::write::cursor(connection, &sink, last.unsigned_abs())?;
-        lost.push(Lost { sink, first: (cursor + 1).unsigned_abs(), last: last.unsigned_abs() });
+        let (first, last) = ((cursor + 1).unsigned_abs(), last.unsigned_abs());
+        lost.push(Lost { sink, first, last, loss });
     }
     Ok(lost)
 }
@@ -98,17 +123,18 @@ fn dead_letter(
     connection: &Connection,
     sink: &str,
     (first, last): (i64, i64),
+    loss: Loss,
     now: ClockTime,
 ) -> Result<()> {
-    let mut longer = connection.prepare_cached(LONGER_DEAD_LETTER)?;
-    if longer.execute(params![sink, first, last, now.0])? > 0 {
+    let row = params![sink, first, last, now.0, loss.as_str()];
+    if connection.prepare_cached(LONGER_DEAD_LETTER)?.execute(row)? > 0 {
         return Ok(());
     }
     let mut letter = connection.prepare_cached(
         "INSERT INTO dead_letters (at, sink, first_sequence, last_sequence, reason) \
-         VALUES (?4, ?1, ?2, ?3, 'journal_full')",
+         VALUES (?4, ?1, ?2, ?3, ?5)",
     )?;
-    letter.execute(params![sink, first, last, now.0]).map(drop)
+    letter.execute(row).map(drop)
 }
 
 fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Result<()> {
@@ -120,7 +146,9 @@ fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Re
         return Ok(());
     };
     trimmed.more |= oldest.more;
-    connection.prepare_cached("DELETE FROM quarantine WHERE id <= ?1")?.execute([oldest.last])?;
+    trimmed.unlisted = connection
+        .prepare_cached("DELETE FROM quarantine WHERE id <= ?1")?
+        .execute([oldest.last])?;
     set_meta(connection, "quarantine_bytes", oldest.bytes)
 }
 
@@ -128,6 +156,8 @@ fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Re
 struct Oldest {
     /// The last one of them.
     last: i64,
+    /// When that one was written.
+    at: i64,
     /// Bytes that the table has without them.
     bytes: i64,
     /// There may be more.
@@ -145,15 +175,15 @@ fn oldest(
 ) -> Result<Option<Oldest>> {
     let mut statement = connection.prepare_cached(sql)?;
     let mut found = statement.query([integer(rows as u64)])?;
-    let (mut last, mut count) = (None, 0);
+    let (mut newest, mut count) = (None, 0);
     while let Some(row) = found.next()? {
         let (number, at, size): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if !must_go(at, bytes) {
             break;
         }
-        (last, bytes, count) = (Some(number), bytes - size, count + 1);
+        (newest, bytes, count) = (Some((number, at)), bytes - size, count + 1);
     }
-    Ok(last.map(|last| Oldest { last, bytes, more: count >= rows }))
+    Ok(newest.map(|(last, at)| Oldest { last, at, bytes, more: count >= rows }))
 }
 
 #[cfg(test)]
