@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
@@ -34,6 +35,9 @@ pub const EXIT_BAD_DATA: u8 = 65;
 
 /// The settings are wrong.
 pub const EXIT_BAD_CONFIG: u8 = 78;
+
+/// Longest wait at the end of the service for what has had limits of its own before.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 /// Turns the events of homes into notifications, an ordered event log and a device graph
 #[derive(Parser, Debug)]
@@ -203,7 +207,11 @@ fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow:
         // The service's sinks write to standard output themselves.
         Command::Run(args) => {
             drop(stdout);
-            runtime()?.block_on(run::run(&args, environment))?;
+            let runtime = runtime()?;
+            let outcome = runtime.block_on(run::run(&args, environment));
+            // A sink may be stuck in a write that nobody reads.
+            runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+            outcome?;
         }
         Command::Doctor(args) => {
             return runtime()?.block_on(doctor::run(&args, environment, &mut stdout));

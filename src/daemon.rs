@@ -55,6 +55,9 @@ pub enum DaemonError {
     /// The system gives no signals.
     #[error("failed to wait for signals")]
     Signals(#[source] std::io::Error),
+    /// A task of the source or the decoder ended, and nobody told it to: a defect.
+    #[error("the source ended by itself: a defect, please report what the log says before this")]
+    SourceEnded,
     /// Two metrics have one name: a defect.
     #[error("failed to register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -97,7 +100,7 @@ pub async fn run(
     let service = Service::new(pipeline, clock.clone(), Arc::clone(&metrics), Arc::clone(&health))?;
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
     // Before anybody can see that it runs: until then, SIGHUP ends the process.
-    tokio::spawn(signals::obey(stop, reload).map_err(DaemonError::Signals)?);
+    tokio::spawn(signals::obey(stop.clone(), reload).map_err(DaemonError::Signals)?);
     let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
     let server = tokio::spawn(http::serve(listener, shown.0, shown.1, shown.2, sinks_stopped));
     supervisor::start(Arc::clone(&health), clock.clone(), stopped.clone());
@@ -108,10 +111,15 @@ pub async fn run(
     let (mut service, outcome) = service.run(decoded, noted, stopped).await;
     tracing::info!("stopping: acks first, then sinks");
     supervisor::stopping();
+    // If it was an error that ended it, nobody has told the source yet.
+    stop.send_replace(true);
     // The source has a limit of its own.
     drop(source.await);
     stop_sinks.send_replace(true);
     service.finish_sinks(sinks).await;
+    if outcome.is_ok() {
+        service.note_progress();
+    }
     drop(server.await);
     tracing::info!("stopped");
     outcome

@@ -35,8 +35,8 @@ const TICK: Duration = Duration::from_secs(1);
 /// be short enough for `/livez`.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 
-/// Longest wait at the end for acks to leave and for sinks to catch up: with the source's own limit
-/// it keeps the exit within 10 s.
+/// Longest wait at the end for sinks to catch up: with the source's own limit it keeps the exit
+/// within 10 s.
 const DRAIN_LIMIT: Duration = Duration::from_secs(3);
 
 /// The pipeline and what it reports to.
@@ -63,6 +63,7 @@ pub(super) struct Service {
 /// What ends the wait for work.
 enum Wake {
     Stop,
+    SourceEnded,
     Timer,
     Progress(Progress),
     Deliveries,
@@ -120,12 +121,13 @@ impl Service {
                 () = tokio::time::sleep(wait) => Wake::Timer,
                 Some(progress) = noted.recv() => Wake::Progress(progress),
                 count = received.recv_many(&mut batch, MAX_BATCH), if self.may_receive() => {
-                    // 0 means that the source has ended, which it does only when told to.
-                    if count == 0 { Wake::Stop } else { Wake::Deliveries }
+                    // It ends when told to, and `stop` was looked at first.
+                    if count == 0 { Wake::SourceEnded } else { Wake::Deliveries }
                 }
             };
             let result = match wake {
                 Wake::Stop => break Ok(()),
+                Wake::SourceEnded => break Err(DaemonError::SourceEnded),
                 Wake::Timer => {
                     let held = self.take_held();
                     self.step(held).and_then(|()| self.note_if_due())
@@ -344,7 +346,7 @@ impl Service {
         self.retry = (self.retry * 2).min(RETRY.1);
     }
 
-    /// Lets the sinks deliver what is in the journal, and notes how far they came.
+    /// Lets the sinks deliver what is in the journal, within a limit.
     pub(super) async fn finish_sinks(&mut self, mut sinks: JoinSet<Progress>) {
         let all = async {
             while let Some(ended) = sinks.join_next().await {
@@ -354,6 +356,10 @@ impl Service {
         if tokio::time::timeout(DRAIN_LIMIT, all).await.is_err() {
             tracing::warn!("a sink did not finish in time: it goes on at the next start");
         }
+    }
+
+    /// Writes how far sinks have come, for the last time.
+    pub(super) fn note_progress(&mut self) {
         if let Err(error) = self.note() {
             tracing::warn!(%error, "the progress of sinks is not noted: they will repeat records");
         }
@@ -364,4 +370,34 @@ impl Service {
 fn lag(arrival: &Arrival) -> Option<TimeDelta> {
     let event = arrival.decoded.outcome.as_ref().ok()?;
     Some(arrival.raw.publish_time.0.at() - event.time.0.at())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::pipeline::PipelineSettings;
+    use crate::store::Store;
+
+    /// Runs a service whose source has ended.
+    async fn outcome(is_told_to_stop: bool) -> Result<(), DaemonError> {
+        let settings = Settings::load(None, &BTreeMap::new()).unwrap();
+        let settings = PipelineSettings::from(&settings);
+        let pipeline = Pipeline::open(Store::Memory(Box::default()), settings).unwrap();
+        let metrics = Arc::new(Metrics::new(&[]).unwrap());
+        let clock = Clock::start(ClockTime::default());
+        let service = Service::new(pipeline, clock, metrics, Arc::default()).unwrap();
+        let (_, received) = mpsc::channel(1);
+        let (_progress, noted) = mpsc::channel(1);
+        let (_stop, stopped) = watch::channel(is_told_to_stop);
+        service.run(received, noted, stopped).await.1
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_source_that_ends_by_itself_is_no_clean_end() {
+        assert!(matches!(outcome(true).await, Ok(())));
+        assert!(matches!(outcome(false).await, Err(DaemonError::SourceEnded)));
+    }
 }

@@ -166,6 +166,15 @@ fn a_sync_that_fails_ends_the_process() {
 }
 
 #[test]
+fn a_sync_that_fails_while_no_message_comes_ends_the_process_too() {
+    let mut trial = Trial::new(9, Load::new(9, 0));
+    // The next one is of the record that was held.
+    let ended = trial.crash(1, at("acked messages=1", 1, Then::FailSync(1)), Power::Lost);
+    assert_eq!(ended.code(), Some(1));
+    trial.finish();
+}
+
+#[test]
 fn a_disk_that_is_full_for_a_while_loses_nothing() {
     let mut trial = Trial::new(7, Load::new(7, 0));
     trial.fill_disk(MESSAGES);

@@ -14,6 +14,8 @@ mod crash;
 #[cfg(test)]
 mod doctor;
 #[cfg(test)]
+mod exits;
+#[cfg(test)]
 mod faults;
 #[cfg(test)]
 mod fuzz;

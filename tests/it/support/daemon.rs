@@ -72,12 +72,18 @@ impl Home {
 
     /// The same without waiting until it is ready, which it may never be.
     pub(crate) fn spawn(&self, run: &str) -> Service {
+        let output = File::create(self.path(&format!("{run}.out"))).unwrap();
+        self.spawn_with(run, output.into())
+    }
+
+    /// The same with its standard output to somewhere else.
+    pub(crate) fn spawn_with(&self, run: &str, stdout: Stdio) -> Service {
         let log = self.path(&format!("{run}.log"));
         let child = command(&["run", "--config"])
             .arg(self.path("hearthd.toml"))
             .envs(&self.environment)
             .stdin(Stdio::null())
-            .stdout(File::create(self.path(&format!("{run}.out"))).unwrap())
+            .stdout(stdout)
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
