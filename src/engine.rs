@@ -11,7 +11,7 @@
 // What a step asks for and returns.
 pub mod change;
 
-// The parts, in the order in which a message meets them. They know nothing of each other.
+// The parts, in the order in which a message meets them.
 mod dedupe;
 mod register;
 
@@ -41,8 +41,8 @@ use self::threads::{Join, Notification, Part, Shown, ThreadSettings};
 use self::timers::Timers;
 use self::traits::Traits;
 use self::work::Work;
-pub use self::work::{Loaded, Lookup, Restored, Session};
-use crate::event::{ClockTime, Decoded, DedupeKey, Event, Flag, NotificationId, RawMessage};
+pub use self::work::{Arrival, Loaded, Lookup, Restored, Session};
+use crate::event::{ClockTime, DedupeKey, Event, Flag, NotificationId};
 use crate::record::Record;
 
 /// Notifications kept in memory (about 3 KiB each), since most get their messages within a minute;
@@ -52,6 +52,10 @@ const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(1024).expect("not zer
 /// Most open notifications, since each has a timer in memory (about 60 bytes). Beyond it the
 /// engine has no room for messages until a timer runs out.
 const MAX_OPEN: usize = 200_000;
+
+/// Most timers of a kind for one step, where they can be told apart: after a night without power all
+/// may be due at once, and each costs about 5 KiB of memory.
+const MAX_DUE: usize = 1024;
 
 /// Most resources in the graph, and most whose traits are kept (those of names that the graph does
 /// not know among them): far above any enterprise's (Google allows 25 users in a sandbox), and
@@ -71,17 +75,6 @@ pub struct EngineSettings {
     pub max_pending: usize,
     /// What decides when a notification rings and closes.
     pub threads: ThreadSettings,
-}
-
-/// A message that enters the engine.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    /// The engine's clock when it arrived.
-    pub at: ClockTime,
-    /// The message as it came.
-    pub raw: RawMessage,
-    /// What it means.
-    pub decoded: Decoded,
 }
 
 /// See the module's documentation.
@@ -182,6 +175,13 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<ClockTime> {
         let thread = self.timers.first().map(|(deadline, _)| deadline);
         [thread, self.reorder.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// When a step without messages should end before one that ends at `until`, as too many timers
+    /// run out by then; `None` if that one can run them all.
+    pub fn overdue(&self, until: ClockTime) -> Option<ClockTime> {
+        let crowds = [self.timers.nth(MAX_DUE), self.reorder.nth_deadline(MAX_DUE)];
+        crowds.into_iter().flatten().min().filter(|deadline| *deadline < until)
     }
 
     /// False while no message should be fed: the next deadline makes room.
@@ -380,8 +380,7 @@ impl Engine {
         work.changes.nodes = self.graph.take_changed();
         (work.changes.traits, work.changes.dropped_traits) = self.traits.take_changed();
         let changes = work.into_changes();
-        // Not before: what a step adds to a cache may drive out what it was not to ask the store
-        // for.
+        // Not before: it may drive out what the step was not to ask the store for.
         for (key, at) in &changes.seen {
             self.dedupe.remember(*key, *at);
         }

@@ -1,14 +1,15 @@
 //! The one loop's body: decoded batch → engine → commit; and decoding, for who fills the batch.
+//! A message that makes either panic goes to quarantine, and the others go on.
 //!
 //! Both `run` and `replay` go through it. It commits one step before it takes the next, so what
 //! the engine holds is never ahead of the store by more than the step at hand.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::clock::Stopwatch;
 use crate::engine::change::{Quarantined, Tally};
 use crate::engine::{Arrival, Engine, EngineSettings};
-use crate::event::{ClockTime, Decoded, RawMessage, Reason, ReceivedAt, Reject};
+use crate::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason, ReceivedAt, Reject};
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
@@ -51,9 +52,43 @@ impl Committed {
         self.records.last().map(|row| row.sequence)
     }
 
+    fn add(&mut self, later: Self) {
+        self.tally.add(&later.tally);
+        self.records.extend(later.records);
+        self.commit_seconds = later.commit_seconds.or(self.commit_seconds);
+    }
+
     /// True if resources came, went or moved.
     pub fn graph_changed(&self) -> bool {
         self.records.iter().any(|record| record.kind == RecordKind::Relation)
+    }
+}
+
+/// What a message can be made an arrival of once more, after a panic.
+struct Spare {
+    at: ClockTime,
+    key: DedupeKey,
+    incoming: Incoming,
+}
+
+impl Spare {
+    fn of(arrival: &Arrival) -> Self {
+        let Arrival { at, raw, decoded } = arrival;
+        let fault = decoded.outcome.as_ref().err().filter(|reject| reject.reason.is_of_source());
+        let incoming = Incoming { raw: raw.clone(), fault: fault.cloned() };
+        Self { at: *at, key: decoded.key, incoming }
+    }
+
+    fn decode(&self, settings: &DecodeSettings) -> Arrival {
+        let (raw, decoded) = Pipeline::decode(settings, self.incoming.clone());
+        Arrival { at: self.at, raw, decoded }
+    }
+
+    /// The same message, found to be unusable.
+    fn rejected(&self) -> Arrival {
+        let fault = Reject::new(Reason::MergePanic, "the engine panicked");
+        let decoded = Decoded { key: self.key, outcome: Err(fault) };
+        Arrival { at: self.at, raw: self.incoming.raw.clone(), decoded }
     }
 }
 
@@ -132,13 +167,48 @@ impl Pipeline {
         self.run(vec![arrival], now, Some((id, &message))).map(Some)
     }
 
-    /// One step; `retried` is the row of quarantine that its message is from.
+    /// One step; `retried` is the row of quarantine that its message is from. If it panics, its
+    /// messages go one by one.
     fn run(
         &mut self,
         arrivals: Vec<Arrival>,
         until: ClockTime,
         retried: Option<(i64, &Quarantined)>,
     ) -> Result<Committed, StoreError> {
+        let spare: Vec<_> = arrivals.iter().map(Spare::of).collect();
+        if let Ok(committed) = self.merge(arrivals, until, retried)? {
+            return Ok(committed);
+        }
+        let mut all = Committed::default();
+        for spare in spare {
+            let arrival = spare.decode(&self.settings.decode);
+            let committed = match self.merge(vec![arrival], spare.at, retried)? {
+                Ok(committed) => committed,
+                Err(_) => self.merge_or_end(vec![spare.rejected()], spare.at, retried)?,
+            };
+            all.add(committed);
+        }
+        all.add(self.merge_or_end(Vec::new(), until, None)?);
+        Ok(all)
+    }
+
+    /// A panic that no message is to blame for ends the process: it would come again.
+    fn merge_or_end(
+        &mut self,
+        arrivals: Vec<Arrival>,
+        until: ClockTime,
+        retried: Option<(i64, &Quarantined)>,
+    ) -> Result<Committed, StoreError> {
+        self.merge(arrivals, until, retried)?.map_or_else(|panic| resume_unwind(panic), Ok)
+    }
+
+    /// Lets the engine work and commits what came of it. After a panic nothing of that is kept.
+    fn merge(
+        &mut self,
+        arrivals: Vec<Arrival>,
+        until: ClockTime,
+        retried: Option<(i64, &Quarantined)>,
+    ) -> Result<std::thread::Result<Committed>, StoreError> {
         let mut engine = match self.engine.take() {
             Some(engine) => engine,
             None => Engine::restore(self.settings.engine, self.store.restore()?),
@@ -147,7 +217,11 @@ impl Pipeline {
         if let Some((_, message)) = retried {
             engine.unsee(message, &mut loaded);
         }
-        let mut changes = engine.step(arrivals, until, loaded);
+        let step = AssertUnwindSafe(|| engine.step(arrivals, until, loaded));
+        let mut changes = match catch_unwind(step) {
+            Ok(changes) => changes,
+            Err(panic) => return Ok(Err(panic)),
+        };
         changes.retried = retried.map(|(id, _)| id);
         let quarantined = changes.quarantined.iter().map(quarantine_bytes).sum::<u64>();
         let mut committed = Committed { tally: changes.tally.clone(), ..Committed::default() };
@@ -163,7 +237,7 @@ impl Pipeline {
         self.untrimmed[1] += quarantined;
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
-        Ok(committed)
+        Ok(Ok(committed))
     }
 
     /// Forgets what is past its retention, if that is due; when there is more, at once again.
@@ -194,6 +268,12 @@ impl Pipeline {
             Some(engine) => engine.next_deadline(),
             None => Some(ClockTime::default()),
         }
+    }
+
+    /// When a step without messages should end before one that ends at `until`: see
+    /// [`Engine::overdue`].
+    pub fn overdue(&self, until: ClockTime) -> Option<ClockTime> {
+        self.engine.as_ref().and_then(|engine| engine.overdue(until))
     }
 
     /// False while only a deadline can make room for more messages.

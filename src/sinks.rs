@@ -107,8 +107,14 @@ impl Sink {
             match tokio::task::block_in_place(|| self.deliver_page(last)) {
                 Ok(()) => {
                     retry = RETRY.0;
-                    // A full channel means that a newer note will follow.
-                    drop(progress.try_send(self.progress()));
+                    let note = self.progress();
+                    if self.cursor < last {
+                        // A full channel means that a newer note will follow.
+                        drop(progress.try_send(note));
+                    } else {
+                        // An error means that the service has ended: it asks for the last one.
+                        drop(progress.send(note).await);
+                    }
                 }
                 Err(error) => {
                     let retry_in_s = retry.as_secs_f64();
@@ -130,7 +136,7 @@ impl Sink {
 
     fn deliver_page(&mut self, committed: u64) -> Result<(), String> {
         let page = self.journal.journal(self.cursor, PAGE).map_err(|error| error.to_string())?;
-        // What is not there any more was past its retention, and is a dead letter.
+        // What is not there any more is a dead letter, or was never owed.
         let last = page.last().map_or(committed, |row| row.sequence);
         let wanted: Vec<&JournalRow> =
             page.iter().filter(|row| self.records.contains(&row.kind)).collect();

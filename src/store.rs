@@ -248,8 +248,8 @@ impl Store {
     ///
     /// The caller of a store:
     /// 1. after opening it: [`Store::restore_reserve`]; if that fails, says so and carries on;
-    /// 2. when something fails and [`StoreError::is_full`]: gives the messages back, stops pulling,
-    ///    calls this and tries again after a pause, until it works;
+    /// 2. when something fails and [`StoreError::is_full`]: keeps the messages unacked, stops
+    ///    pulling, calls this and tries again after a pause, until it works;
     /// 3. from time to time, if the reserve could not be restored: tries that again. A disk that
     ///    fills up without a reserve stays full until somebody else makes room.
     pub fn make_room(

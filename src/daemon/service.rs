@@ -121,12 +121,12 @@ impl Service {
                 () = tokio::time::sleep(wait) => Wake::Timer,
                 Some(progress) = noted.recv() => Wake::Progress(progress),
                 count = received.recv_many(&mut batch, MAX_BATCH), if self.may_receive() => {
-                    // It ends when told to, and `stop` was looked at first.
                     if count == 0 { Wake::SourceEnded } else { Wake::Deliveries }
                 }
             };
             let result = match wake {
                 Wake::Stop => break Ok(()),
+                Wake::SourceEnded if *stop.borrow() => break Ok(()),
                 Wake::SourceEnded => break Err(DaemonError::SourceEnded),
                 Wake::Timer => {
                     let held = self.take_held();
@@ -201,6 +201,10 @@ impl Service {
     /// Runs a batch through the pipeline and acks it. If it can't be committed, it is held.
     fn step(&mut self, decoded: Vec<DecodedDelivery>) -> Result<(), StoreError> {
         let now = self.clock.now();
+        if let Err(error) = self.run_overdue(now) {
+            self.held = decoded.into_iter().map(|decoded| decoded.delivery).collect();
+            return Err(error);
+        }
         let (mut batch, mut arrivals) = (Vec::with_capacity(decoded.len()), Vec::new());
         for DecodedDelivery { delivery, raw, decoded } in decoded {
             arrivals.push(Arrival { at: now, raw, decoded });
@@ -230,6 +234,16 @@ impl Service {
         self.retry = RETRY.0;
         self.health.set_store_works(true);
         self.show();
+        Ok(())
+    }
+
+    /// Runs timers without messages, while there are too many for the step of a batch.
+    fn run_overdue(&mut self, now: ClockTime) -> Result<(), StoreError> {
+        while let Some(until) = self.pipeline.overdue(now) {
+            let committed = tokio::task::block_in_place(|| self.pipeline.step(Vec::new(), until))?;
+            self.count(&committed);
+            self.health.beat(self.clock.now());
+        }
         Ok(())
     }
 
@@ -288,7 +302,7 @@ impl Service {
         if self.has_reserve
             && let Err(error) = &restored
         {
-            let cause = std::error::Error::source(error).map(ToString::to_string);
+            let cause = cause(error);
             tracing::warn!(%error, cause, "no reserve for a full disk: free some space");
         }
         self.has_reserve = restored.is_ok();
@@ -300,7 +314,7 @@ impl Service {
         match tokio::task::block_in_place(|| self.pipeline.make_room(now)) {
             Ok(trimmed) => self.report(&trimmed),
             Err(error) => {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = cause(&error);
                 tracing::warn!(%error, cause, "nothing could be forgotten to make room");
             }
         }
@@ -333,9 +347,14 @@ impl Service {
     async fn back_off(&mut self, error: &StoreError, stop: &mut watch::Receiver<bool>) {
         self.metrics.count_store_error(error.operation());
         self.health.set_store_works(false);
-        let cause = std::error::Error::source(error).map(ToString::to_string);
+        let cause = cause(error);
         let retry_in_s = self.retry.as_secs_f64();
-        tracing::error!(%error, cause, retry_in_s, "nothing is acked until the store works again");
+        let effect = if self.held.is_empty() {
+            "the store failed, and is tried again"
+        } else {
+            "nothing is acked until the store works again"
+        };
+        tracing::error!(%error, cause, retry_in_s, "{effect}");
         if error.is_full() {
             self.make_room();
         }
@@ -364,6 +383,11 @@ impl Service {
             tracing::warn!(%error, "the progress of sinks is not noted: they will repeat records");
         }
     }
+}
+
+/// What is behind an error, which names the place alone.
+fn cause(error: &StoreError) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
 }
 
 /// From an event to its publication, if the message is an event.

@@ -108,4 +108,23 @@ impl Tally {
     pub fn quarantined_total(&self) -> u64 {
         self.quarantined.values().sum()
     }
+
+    /// Adds what happened in another step.
+    pub fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.duplicates += other.duplicates;
+        for (reason, count) in &other.quarantined {
+            *self.quarantined.entry(*reason).or_default() += count;
+        }
+        self.emitted += other.emitted;
+        self.late += other.late;
+        for (reason, count) in &other.released {
+            *self.released.entry(*reason).or_default() += count;
+        }
+        self.revisions += other.revisions;
+        self.opened += other.opened;
+        self.updated += other.updated;
+        self.closed += other.closed;
+        self.reopened += other.reopened;
+    }
 }

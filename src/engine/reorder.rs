@@ -185,6 +185,11 @@ impl Reorder {
         self.timers.first_key_value().map(|((until, _), _)| *until)
     }
 
+    /// When the nth hold from here ends, counted from 0.
+    pub(super) fn nth_deadline(&self, n: usize) -> Option<ClockTime> {
+        self.timers.keys().nth(n).map(|(until, _)| *until)
+    }
+
     /// Number of events that wait.
     pub(super) fn len(&self) -> usize {
         self.timers.len()

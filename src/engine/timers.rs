@@ -46,6 +46,11 @@ impl Timers {
         self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= until).map(|(_, id)| *id)
     }
 
+    /// When the nth timer from here runs out, counted from 0.
+    pub(super) fn nth(&self, n: usize) -> Option<ClockTime> {
+        self.deadlines.iter().nth(n).map(|(deadline, _)| *deadline)
+    }
+
     /// Number of open notifications.
     pub(super) fn len(&self) -> usize {
         self.deadlines.len()

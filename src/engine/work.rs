@@ -1,5 +1,5 @@
-//! What the engine takes from the store, and the working set of one step: the rows it asked for,
-//! what it made of them, what to write.
+//! What the engine takes in, and the working set of one step: the rows it asked for, what it made
+//! of them, what to write.
 //!
 //! Keeps the bookkeeping out of `engine.rs`; decides nothing.
 
@@ -12,12 +12,25 @@ use super::graph::Node;
 use super::reorder::{Held, Release, ReleaseReason, SortKey};
 use super::threads::{Join, Notification};
 use super::traits::TraitRow;
-use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
+use crate::event::{
+    Clip, ClockTime, Decoded, DedupeKey, NotificationId, RawMessage, ResourceName, SessionKey,
+};
 use crate::record::Record;
 
 /// Most clips kept per session for threads to come, the smallest addresses: as many as a
 /// notification shows.
 const MAX_CLIPS: usize = 256;
+
+/// A message that enters the engine.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// The engine's clock when it arrived.
+    pub at: ClockTime,
+    /// The message as it came.
+    pub raw: RawMessage,
+    /// What it means.
+    pub decoded: Decoded,
+}
 
 /// What the store kept for the engine.
 #[derive(Debug, Default)]

@@ -34,6 +34,8 @@ pub enum Reason {
     DecoderPanic,
     /// An object that has a key twice, so that its readers would disagree.
     DuplicateKey,
+    /// The engine panicked: a defect of hearthd.
+    MergePanic,
     /// Neither a resource update nor a relation update.
     NoUpdate,
     /// Not JSON.
@@ -52,10 +54,11 @@ pub enum Reason {
 
 impl Reason {
     /// Every reason, in the order of their metrics.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::BadLine,
         Self::DecoderPanic,
         Self::DuplicateKey,
+        Self::MergePanic,
         Self::NoUpdate,
         Self::NotJson,
         Self::NotUtf8,
@@ -71,6 +74,7 @@ impl Reason {
             Self::BadLine => "bad_line",
             Self::DecoderPanic => "decoder_panic",
             Self::DuplicateKey => "duplicate_key",
+            Self::MergePanic => "merge_panic",
             Self::NoUpdate => "no_update",
             Self::NotJson => "not_json",
             Self::NotUtf8 => "not_utf8",

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use hearthd::engine::Arrival;
 use hearthd::event::ClockTime;
+use hearthd::pipeline::Pipeline;
 use hearthd::sources::Incoming;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
@@ -246,4 +248,45 @@ fn a_cache_that_overflows_within_a_batch_does_not_show() {
     lines.extend((0..THREADS).map(|n| line(n, "b", 5, "UPDATED")));
     let output = run_lines(&lines, memory(), &[THREADS, THREADS + 1]);
     assert_eq!(output.counts.late, THREADS as u64);
+}
+
+/// After a night without power every timer may be due.
+#[test]
+fn timers_that_are_due_at_once_run_in_parts_as_they_would_in_one() {
+    const THREADS: usize = 3000;
+    let line = |n: usize| {
+        let time = format!("2025-06-09T13:52:{:02}.{:03}Z", n / 1000, n % 1000);
+        let event = json!({
+            "timestamp": time, "eventThreadId": format!("t{n}"), "eventThreadState": "STARTED",
+            "resourceUpdate": {"name": "enterprises/p/devices/d",
+                "events": {"sdm.devices.events.CameraMotion.Motion": {"eventSessionId": "s"}}},
+        });
+        json!({"publishTime": time, "event": event}).to_string()
+    };
+    let lines: Vec<_> = (0..THREADS).map(line).collect();
+    let open = || {
+        let mut pipeline = Pipeline::open(memory(), settings()).unwrap();
+        let mut now = ClockTime::default();
+        let arrivals = messages(&lines).into_iter().map(|message| {
+            let (raw, decoded) = Pipeline::decode(&settings().decode, message);
+            now = ClockTime::from_utc(raw.received_at.0.at());
+            Arrival { at: now, raw, decoded }
+        });
+        pipeline.step(arrivals.collect(), now).unwrap();
+        (pipeline, now.after(Duration::from_secs(3600)))
+    };
+    let text = |pipeline: &Pipeline| {
+        let rows = pipeline.store().journal(0, usize::MAX).unwrap();
+        rows.into_iter().map(|row| row.line).collect::<Vec<_>>()
+    };
+    let (mut at_once, morning) = open();
+    assert_eq!(at_once.step(Vec::new(), morning).unwrap().tally.closed, THREADS as u64);
+    let (mut in_parts, _) = open();
+    let mut parts = Vec::new();
+    while let Some(until) = in_parts.overdue(morning) {
+        parts.push(in_parts.step(Vec::new(), until).unwrap().tally.closed);
+    }
+    parts.push(in_parts.step(Vec::new(), morning).unwrap().tally.closed);
+    assert_eq!(text(&in_parts), text(&at_once));
+    assert!(parts.len() > 1 && parts.iter().all(|closed| *closed < 1100), "{parts:?}");
 }

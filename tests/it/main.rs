@@ -22,6 +22,8 @@ mod fuzz;
 #[cfg(test)]
 mod log_secrets;
 #[cfg(test)]
+mod poison;
+#[cfg(test)]
 mod quarantine_cli;
 #[cfg(test)]
 mod reload;

@@ -62,7 +62,9 @@ fn mirrored(emulator: &Emulator, count: usize) -> String {
         emulator.ack(MIRROR, &pulled);
         for message in pulled {
             let data = BASE64.encode(&message.data);
-            let (id, time) = (message.message_id, message.publish_time);
+            // As the service writes it, whose transport has numbers.
+            let time = Timestamp::parse(&message.publish_time).unwrap().at();
+            let (id, time) = (message.message_id, Timestamp::from_utc(time).to_string());
             let line = json!({"message": {"messageId": id, "publishTime": time, "data": data}});
             lines.insert((time, id), line.to_string());
         }

@@ -88,8 +88,12 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     });
     connection.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
     std::fs::rename(&draft, path).map_err(failed)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new("."))).and_then(|f| f.sync_all()).map_err(failed)
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
+}
+
+/// The folder of a file.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Syncs the log of a store that nobody has open. A killed process may have left a commit in it

@@ -7,7 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::open::{private, with_suffix};
+use super::open::{folder_of, private, with_suffix};
 
 /// A trim of 128 rows of each table, and of records that lie side by side, changes at most some 1,300 pages of 4 KiB (10 per row, were
 /// each in another corner of each index): 5 MiB of log, and its shared index.
@@ -28,8 +28,18 @@ pub(super) fn make(store: &Path, beside: u64) -> io::Result<()> {
     if path.metadata().is_ok_and(|found| found.len() >= RESERVE_BYTES) {
         return Ok(());
     }
+    // Not by trial alone: other programs would find the disk full meanwhile.
+    if free_bytes(store).is_some_and(|free| free < RESERVE_BYTES + beside) {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
     let file = private(File::options().create(true).truncate(true)).open(&path)?;
     fill(file, beside).inspect_err(|_| drop(fs::remove_file(&path)))
+}
+
+/// What the disk has for programs without privileges; `None` if it doesn't say.
+fn free_bytes(store: &Path) -> Option<u64> {
+    let found = rustix::fs::statvfs(folder_of(store)).ok()?;
+    Some(found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 /// Noise, since a file system may keep neither zeros nor repetitions.
