@@ -24,8 +24,8 @@ use crate::clock::Clock;
 use crate::log::{AuthFailure, Outcome};
 use crate::{Shared, admin, service};
 
-/// How often leases, pauses and the rate of a flood are looked at. Finer than what any test
-/// measures, and a hundredth of a percent of a core.
+/// How often leases and pauses are looked at. Finer than what any test measures, and a hundredth of
+/// a percent of a core.
 const TICK: Duration = Duration::from_millis(10);
 
 /// Serves for ever. Dropping this cuts off what is open.

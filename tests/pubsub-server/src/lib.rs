@@ -127,12 +127,12 @@ impl Server {
     /// Makes messages as fast as clients take them, from now on. It replaces a flood before it,
     /// whose messages stay until they are acked.
     pub fn flood(&self, flood: Flood) {
-        self.change(|subscription, now| subscription.set_flood(Some(flood), now));
+        self.change(|subscription, _| subscription.set_flood(Some(flood)));
     }
 
     /// Ends the flood.
     pub fn stop_flood(&self) {
-        self.change(|subscription, now| subscription.set_flood(None, now));
+        self.change(|subscription, _| subscription.set_flood(None));
     }
 
     /// Makes every message available again: those that a stream holds, and those that were acked,
@@ -185,11 +185,6 @@ impl Server {
     /// Number of attempts to open a stream: [`Log::opens`] without the rest.
     pub fn open_count(&self) -> u64 {
         self.shared.lock().log.opens
-    }
-
-    /// Time since the server started, which the log's times count from.
-    pub fn uptime(&self) -> Duration {
-        self.shared.clock.now()
     }
 
     /// A copy of what the server saw until now.

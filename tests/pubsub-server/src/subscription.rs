@@ -116,8 +116,8 @@ impl Subscription {
         id
     }
 
-    pub(crate) fn set_flood(&mut self, flood: Option<Flood>, now: Duration) {
-        self.flood = flood.map(|flood| flood.started(now));
+    pub(crate) fn set_flood(&mut self, flood: Option<Flood>) {
+        self.flood = flood;
     }
 
     /// Every message becomes available again, whoever holds it, also those that were acked.
@@ -249,7 +249,7 @@ impl Subscription {
     }
 
     fn make_one_of_flood(&mut self, now: Duration) -> bool {
-        let Some(body) = self.flood.as_mut().and_then(|flood| flood.next(now)) else {
+        let Some(body) = self.flood.as_mut().and_then(Flood::next) else {
             return false;
         };
         self.add(PubsubMessage { data: body.into(), ..Default::default() }, true, now);
