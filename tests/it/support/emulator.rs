@@ -9,8 +9,8 @@
 //! it does.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -20,6 +20,8 @@ use std::{env, fs, thread};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
+
+use super::http;
 
 /// Names the emulator's jar, where it isn't in its usual place.
 const JAR_VARIABLE: &str = "HEARTHD_TEST_EMULATOR_JAR";
@@ -31,8 +33,6 @@ const HOW_TO_INSTALL: &str = "install a Java runtime and Google's package \
     HEARTHD_TEST_EMULATOR_JAR to its cloud-pubsub-emulator-*-all.jar";
 /// Longest start: it takes a second, on a busy machine some more.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Longest wait for an answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
 /// Ports to try: another program may take the one that was free a moment ago.
 const START_ATTEMPTS: usize = 5;
 /// Messages in one request to publish; Pub/Sub takes up to 1000.
@@ -190,23 +190,10 @@ impl Emulator {
 
     /// One HTTP request. Panics unless the answer is good.
     fn call(&self, method: &str, path: &str, body: &Value) -> Value {
-        let body = body.to_string();
-        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        stream.set_read_timeout(Some(ANSWER_LIMIT)).unwrap();
-        write!(
-            stream,
-            "{method} /v1/{path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-            self.host(),
-            body.len(),
-        )
-        .unwrap();
-        let mut answer = BufReader::new(stream);
-        let mut status = String::new();
-        answer.read_line(&mut status).unwrap();
-        let text = read_body(&mut answer);
-        assert!(status.starts_with("HTTP/1.1 200"), "{method} {path}: {status}{text}");
-        serde_json::from_str(&text).unwrap()
+        let (path, body) = (format!("/v1/{path}"), body.to_string());
+        let (status, answer) = http::request(self.port, method, &path, &body).unwrap();
+        assert_eq!(status, 200, "{method} {path}: {answer}");
+        serde_json::from_str(&answer).unwrap()
     }
 }
 
@@ -294,24 +281,4 @@ fn wait_for_start(started: &Receiver<Result<Start, String>>) -> Start {
         Err(RecvTimeoutError::Timeout) => panic!("the emulator didn't start in {START_LIMIT:?}"),
         Err(RecvTimeoutError::Disconnected) => panic!("nobody reads the emulator's log"),
     }
-}
-
-/// The body of an answer whose status line was read.
-fn read_body(answer: &mut impl BufRead) -> String {
-    let mut length = None;
-    loop {
-        let mut header = String::new();
-        answer.read_line(&mut header).unwrap();
-        let header = header.trim().to_ascii_lowercase();
-        if header.is_empty() {
-            break;
-        }
-        if let Some(value) = header.strip_prefix("content-length:") {
-            length = Some(value.trim().parse().unwrap());
-        }
-        assert!(!header.starts_with("transfer-encoding:"), "{header}");
-    }
-    let mut body = vec![0; length.unwrap_or(0)];
-    answer.read_exact(&mut body).unwrap();
-    String::from_utf8(body).unwrap()
 }
