@@ -11,7 +11,7 @@ use pubsub_test_server::{Code, End, Key, Server, Status};
 use serde_json::Value;
 
 use crate::support::command::{command, fixture};
-use crate::support::daemon::{Home, Service};
+use crate::support::daemon::Home;
 use crate::support::emulator::wait_until;
 
 const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
@@ -119,11 +119,6 @@ fn home(server: &Server, key: &Key) -> (Home, String) {
     (home, settings)
 }
 
-fn wait_for_log(service: &Service, text: &str) {
-    let found = wait_until(LIMIT, || service.log().contains(text));
-    assert!(found, "no \"{text}\" in\n{}", service.log());
-}
-
 #[test]
 fn a_run_at_trace_shows_no_key_no_token_and_nothing_personal() {
     let server = Server::start();
@@ -141,11 +136,11 @@ fn a_run_at_trace_shows_no_key_no_token_and_nothing_personal() {
 
     // The key is replaced by what is none, then by another one while its tokens are refused.
     fs::write(&key_file, broken_keys(&first).remove(3)).unwrap();
-    wait_for_log(&service, "the credentials file changed and is no good");
+    service.wait_for_log(LIMIT, 0, "the credentials file changed and is no good");
     fs::write(&key_file, second.json()).unwrap();
-    wait_for_log(&service, "the credentials file changed: streams are opened with it");
+    service.wait_for_log(LIMIT, 0, "the credentials file changed: streams are opened with it");
     server.end_streams(&End::Status(Status::new(Code::Unauthenticated, "no")));
-    wait_for_log(&service, "ERROR hearthd::sources::pubsub");
+    service.wait_for_log(LIMIT, 0, "ERROR hearthd::sources::pubsub");
     let refused = || server.log().auth_failures.len();
     let before = refused();
     assert!(wait_until(LIMIT, || refused() > before), "{}", service.log());
@@ -156,7 +151,7 @@ fn a_run_at_trace_shows_no_key_no_token_and_nothing_personal() {
     assert_ne!(pasted, settings);
     fs::write(home.path("hearthd.toml"), pasted).unwrap();
     service.signal("HUP");
-    wait_for_log(&service, "the settings stay as they were: pubsub.credentials_file: ");
+    service.wait_for_log(LIMIT, 0, "the settings stay as they were: pubsub.credentials_file: ");
 
     let (log, tokens) = (service.log(), server.log().tokens);
     service.stop();
@@ -207,8 +202,8 @@ fn each_line_has_its_level_where_the_journal_reads_it() {
     let mut home = Home::new("127.0.0.1:1", SUBSCRIPTION);
     let run = |home: &Home| {
         let service = home.start("run");
-        wait_for_log(&service, "INFO");
-        wait_for_log(&service, "WARN");
+        service.wait_for_log(LIMIT, 0, "INFO");
+        service.wait_for_log(LIMIT, 0, "WARN");
         let log = service.log();
         service.stop();
         log

@@ -3,28 +3,16 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::support::daemon::{Home, Service};
-use crate::support::emulator::{free_port, wait_until};
-
-const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
+use crate::support::daemon::Home;
 
 /// Longest wait for a line of the log.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A home whose Pub/Sub server isn't there, and the text of its settings.
 fn home() -> (Home, String) {
-    let home = Home::new(&format!("127.0.0.1:{}", free_port()), SUBSCRIPTION);
+    let home = Home::without_server();
     let settings = fs::read_to_string(home.path("hearthd.toml")).unwrap();
     (home, settings)
-}
-
-/// Waits until the log, from `start` on, has this text. Returns the log's length.
-fn wait_for_log(service: &Service, start: usize, text: &str) -> usize {
-    let has_text = || service.log().get(start..).is_some_and(|log| log.contains(text));
-    let found = wait_until(LIMIT, has_text);
-    let log = service.log();
-    assert!(found, "no \"{text}\" in\n{log}");
-    log.len()
 }
 
 #[test]
@@ -32,12 +20,16 @@ fn the_level_of_the_log_changes_at_once() {
     let (home, settings) = home();
     let service = home.start("run");
     service.signal("HUP");
-    wait_for_log(&service, 0, "INFO hearthd::daemon::reload: read the settings again: nothing");
+    service.wait_for_log(
+        LIMIT,
+        0,
+        "INFO hearthd::daemon::reload: read the settings again: nothing",
+    );
     fs::write(home.path("hearthd.toml"), settings + "[log]\nlevel = \"debug\"\n").unwrap();
     assert!(!service.log().contains("DEBUG"), "{}", service.log());
     service.signal("HUP");
-    let end = wait_for_log(&service, 0, "read the settings again, now in effect: log.level");
-    wait_for_log(&service, end, "DEBUG");
+    let end = service.wait_for_log(LIMIT, 0, "read the settings again, now in effect: log.level");
+    service.wait_for_log(LIMIT, end, "DEBUG");
     service.stop();
 }
 
@@ -46,21 +38,21 @@ fn faulty_settings_change_nothing_and_each_fault_is_named() {
     let (home, settings) = home();
     fs::write(home.path("hearthd.toml"), settings.clone() + "[log]\nlevel = \"debug\"\n").unwrap();
     let service = home.start("run");
-    wait_for_log(&service, 0, "DEBUG");
+    service.wait_for_log(LIMIT, 0, "DEBUG");
     let faulty = "[log]\nlevel = \"error\"\nformat = \"loud\"\n[reorder]\nhold = \"2m\"\n";
     fs::write(home.path("hearthd.toml"), settings + faulty).unwrap();
     service.signal("HUP");
-    wait_for_log(&service, 0, "the settings stay as they were: log.format: ");
-    let end = wait_for_log(&service, 0, "the settings stay as they were: reorder.hold: ");
+    service.wait_for_log(LIMIT, 0, "the settings stay as they were: log.format: ");
+    let end = service.wait_for_log(LIMIT, 0, "the settings stay as they were: reorder.hold: ");
     let log = service.log();
     let faults = log.lines().filter(|line| line.contains("the settings stay as they were"));
     assert!(faults.clone().all(|line| line.contains("ERROR")), "{log}");
     assert_eq!(faults.count(), 2, "{log}");
-    wait_for_log(&service, end, "DEBUG");
+    service.wait_for_log(LIMIT, end, "DEBUG");
 
     fs::remove_file(home.path("hearthd.toml")).unwrap();
     service.signal("HUP");
-    wait_for_log(&service, end, "failed to read the settings file");
+    service.wait_for_log(LIMIT, end, "failed to read the settings file");
     service.stop();
 }
 
@@ -78,7 +70,7 @@ fn what_needs_a_restart_is_named_until_there_is_one() {
     let mut end = 0;
     for _ in 0..2 {
         service.signal("HUP");
-        end = wait_for_log(&service, end, warning);
+        end = service.wait_for_log(LIMIT, end, warning);
     }
     assert!(service.get("/livez").is_some());
     service.stop();

@@ -6,9 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
 use crate::support::daemon::Home;
-use crate::support::emulator::{free_port, wait_until};
-
-const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
+use crate::support::emulator::wait_until;
 
 /// Longest wait for a datagram: a debug build that starts on a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -37,14 +35,9 @@ impl Supervisor {
     }
 }
 
-/// A home whose Pub/Sub server isn't there.
-fn home() -> Home {
-    Home::new(&format!("127.0.0.1:{}", free_port()), SUBSCRIPTION)
-}
-
 #[test]
 fn a_service_is_ready_then_feeds_the_watchdog_then_stops() {
-    let mut home = home();
+    let mut home = Home::without_server();
     let supervisor = Supervisor::of(&mut home, 200_000);
     let service = home.spawn("run");
     assert_eq!(supervisor.hears().unwrap(), ["READY=1"], "{}", service.log());
@@ -74,11 +67,11 @@ fn a_service_without_its_store_or_its_address_is_never_ready() {
         supervisor.0.set_nonblocking(true).unwrap();
         assert_eq!(supervisor.hears(), None);
     };
-    let foreign = home();
+    let foreign = Home::without_server();
     fs::write(foreign.store(), "not a database ".repeat(1000)).unwrap();
     never_ready(foreign, "hearthd.db");
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let mut second = home();
+    let mut second = Home::without_server();
     let address = taken.local_addr().unwrap().to_string();
     second.environment.insert("HEARTHD_HTTP__LISTEN".to_owned(), address);
     never_ready(second, "failed to listen on");
@@ -86,7 +79,7 @@ fn a_service_without_its_store_or_its_address_is_never_ready() {
 
 #[test]
 fn a_supervisor_that_is_not_there_stops_nothing() {
-    let mut home = home();
+    let mut home = Home::without_server();
     drop(Supervisor::of(&mut home, 200_000));
     fs::remove_file(home.path("notify")).unwrap();
     let service = home.start("run");

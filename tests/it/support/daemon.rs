@@ -54,6 +54,12 @@ impl Home {
         home
     }
 
+    /// The same with a server that isn't there.
+    pub(crate) fn without_server() -> Self {
+        let host = format!("127.0.0.1:{}", free_port());
+        Self::new(&host, "projects/test/subscriptions/hearthd")
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -161,6 +167,15 @@ impl Service {
 
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// Waits until the log, from `start` on, has this text. Returns the log's length.
+    pub(crate) fn wait_for_log(&self, limit: Duration, start: usize, text: &str) -> usize {
+        let has_text = || self.log().get(start..).is_some_and(|log| log.contains(text));
+        let found = wait_until(limit, has_text);
+        let log = self.log();
+        assert!(found, "no \"{text}\" within {limit:?} in\n{log}");
+        log.len()
     }
 
     /// Asks it to stop, as systemd and Kubernetes do, and waits for its end.
