@@ -94,11 +94,18 @@ impl Trial {
         self.wait_for("hearthd_pubsub_outstanding_messages", |outstanding| outstanding == 0);
     }
 
+    /// How many streams it is to have: one, unless its settings say otherwise.
+    fn streams(&self) -> u64 {
+        let setting = self.home.environment.get("HEARTHD_PUBSUB__STREAMS");
+        setting.map_or(1, |streams| streams.parse().unwrap())
+    }
+
     /// The end of every trial: more messages come through, and the records are right.
     fn finish(mut self) {
         self.publish(3);
         self.drain();
-        self.wait_for("hearthd_pubsub_stream_up", |up| up == 1);
+        let streams = self.streams();
+        self.wait_for("hearthd_pubsub_stream_up", |up| up == streams);
         assert_eq!(self.service.series("hearthd_conservation_imbalance"), 0);
         let emitted = self.service.series("hearthd_events_emitted_total{platform=\"sdm\"}");
         assert_eq!(emitted, self.expected.len() as u64);

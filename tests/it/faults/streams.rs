@@ -92,8 +92,8 @@ fn several_streams_share_the_messages_and_survive_their_ends() {
     assert!(limits.clone().all(|limit| limit.max_outstanding_messages == 334), "{opens:?}");
     trial.wait_for("hearthd_pubsub_stream_up", |up| up == 3);
     trial.server.end_streams(&End::Reset);
-    // One of the streams is enough for the end.
+    // One of the streams is enough to go on.
     trial.publish(1);
     trial.drain();
-    assert_eq!(trial.service.series("hearthd_conservation_imbalance"), 0);
+    trial.finish();
 }
