@@ -246,7 +246,7 @@ fn lines_are_short(file: &RustFile) -> Vec<Fault> {
         .collect()
 }
 
-/// What is unfinished is an issue in the tracker, not a note in a file.
+/// A change is finished when it is merged: notes on what is left to do have no place in its files.
 fn nothing_is_unfinished(path: &str, text: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {

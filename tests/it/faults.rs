@@ -21,8 +21,8 @@ use crate::support::model::dedupe_key;
 
 const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
 
-/// For the service to notice a fault, to recover, and to drain, on a busy machine. The contract for
-/// a state's way into the metrics is the same 30 s.
+/// Longest wait for the service to notice a fault, to recover, or to drain. With the times of these
+/// trials each takes seconds; the rest is for a busy machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Times that make faults pass in seconds; production waits longer.

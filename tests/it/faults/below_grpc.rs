@@ -10,7 +10,8 @@ use crate::support::emulator::wait_until;
 
 /// How long the cost of a broken endpoint is watched.
 const WATCHED: Duration = Duration::from_secs(10);
-/// The most of a core that it may cost (issue: 2 %).
+/// The most of a core that it may cost. An endpoint can be broken for days, on a board that has
+/// other work to do.
 const CPU_LIMIT: f64 = 0.02;
 /// The same with the 64 attempts that may come at once, which a debug build takes 0.2 s for.
 /// Without any pause it is half a core.

@@ -13,7 +13,8 @@ use super::command::{command, hearthd};
 use super::emulator::{free_port, wait_until};
 use super::http;
 
-/// Longest time from SIGTERM to the exit (issue: 10 s).
+/// Longest time from SIGTERM to the exit: Docker kills what takes longer, unless it is told
+/// otherwise. Acks and sinks are given 8 s of it.
 pub(crate) const EXIT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Longest time from the start to the first scrape: a debug build on a busy machine.
