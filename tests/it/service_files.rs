@@ -166,6 +166,18 @@ fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
 }
 
 #[test]
+fn the_image_is_told_its_revision_before_it_is_built() {
+    let code = read("src/metrics/register.rs");
+    let (_, variable) = code.split_once("option_env!(\"").unwrap();
+    let (variable, _) = variable.split_once('"').unwrap();
+    let dockerfile = read("deploy/Dockerfile");
+    let line_of = |line: &str| dockerfile.lines().position(|other| other.starts_with(line));
+    // An argument holds from its line to the end of its stage.
+    let order = ["FROM", &format!("ARG {variable}"), "RUN cargo build"].map(line_of);
+    assert!(order.is_sorted() && order[0].is_some(), "{order:?}");
+}
+
+#[test]
 fn the_image_runs_as_nobody_with_the_defaults_of_the_code() {
     let only = |name| match &instructions(name)[..] {
         [words] => words.join(" "),
