@@ -1,5 +1,5 @@
-//! The files with which hearthd is deployed say what the code does: the unit of systemd, and the
-//! Dockerfile.
+//! The files with which hearthd is deployed say what the code does: the unit of systemd, the
+//! Dockerfile, and the settings in README.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -97,6 +97,20 @@ fn the_unit_starts_the_service_with_the_settings_that_readme_installs() {
     };
     let settings = root.path().join(settings.strip_prefix('/').unwrap());
     hearthd(&["check", "--config", settings.to_str().unwrap()]).ok();
+}
+
+#[test]
+fn the_settings_that_readme_shows_are_valid() {
+    let readme = read("README.md");
+    let blocks: Vec<&str> = readme.split("\n```toml\n").skip(1).collect();
+    assert!(!blocks.is_empty());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hearthd.toml");
+    for block in blocks {
+        let (settings, _) = block.split_once("\n```\n").unwrap();
+        fs::write(&file, settings).unwrap();
+        hearthd(&["check", "--config", file.to_str().unwrap()]).ok();
+    }
 }
 
 #[test]
