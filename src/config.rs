@@ -77,7 +77,7 @@ pub struct Store {
 pub struct Dedupe {
     /// Time for which a repeated payload is recognised and a closed notification can be merged
     /// into. Too high costs disk; below the subscription's retention, old redeliveries take effect
-    /// again. Default 8 d.
+    /// again. Longer than the timers of notifications. Default 8 d.
     pub horizon: Duration,
     /// Number of dedupe keys kept in memory. Too high costs memory, some 100 bytes each; too low
     /// costs reads of the store, never correctness. Keys, default 100000.
@@ -186,6 +186,7 @@ impl Settings {
             None
         });
         let has_pubsub = file.has("pubsub");
+        let dedupe = file.table("dedupe", Dedupe::read);
         let mut taken = BTreeMap::new();
         let settings = Self {
             pubsub: has_pubsub
@@ -193,9 +194,9 @@ impl Settings {
                 .flatten(),
             sdm: file.table("sdm", Sdm::read),
             store: file.table("store", Store::read),
-            dedupe: file.table("dedupe", Dedupe::read),
             reorder: file.table("reorder", Reorder::read),
-            notifications: file.table("notifications", Notifications::read),
+            notifications: file.table("notifications", |table| Notifications::read(table, &dedupe)),
+            dedupe,
             http: file.table("http", Http::read),
             log: file.table("log", Log::read),
             sinks: file
@@ -252,12 +253,32 @@ impl Reorder {
 }
 
 impl Notifications {
-    fn read(table: &mut Table<'_>) -> Self {
+    fn read(table: &mut Table<'_>, dedupe: &Dedupe) -> Self {
         Self {
             max_alert_age: table.duration("max_alert_age", &MAX_ALERT_AGE),
-            thread_timeout: table.duration("thread_timeout", &THREAD_TIMEOUT),
-            session_quiet: table.duration("session_quiet", &SESSION_QUIET),
+            thread_timeout: Self::timer(table, "thread_timeout", &THREAD_TIMEOUT, dedupe),
+            session_quiet: Self::timer(table, "session_quiet", &SESSION_QUIET, dedupe),
         }
+    }
+
+    /// A notification that is forgotten as soon as its timer has run out begins anew with revision
+    /// 1, which its receivers know already, so what comes next would never be shown.
+    fn timer(
+        table: &mut Table<'_>,
+        key: &'static str,
+        limits: &Limits<Duration>,
+        dedupe: &Dedupe,
+    ) -> Duration {
+        let timer = table.duration(key, limits);
+        if timer >= dedupe.horizon {
+            let [timer, horizon] = [timer, dedupe.horizon].map(|d| show_duration(&d));
+            let message = format!(
+                "{timer} is not below dedupe.horizon, {horizon}, after which a notification and its \
+                 revision numbers are forgotten; lower {key}, or raise dedupe.horizon"
+            );
+            table.fault(key, message);
+        }
+        timer
     }
 }
 
@@ -461,6 +482,16 @@ mod tests {
         check("HEARTHD_NOTIFICATIONS__MAX_ALERT_AGE", "1s", "1h");
         check("HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT", "1s", "24h");
         check("HEARTHD_NOTIFICATIONS__SESSION_QUIET", "1s", "1h");
+    }
+
+    #[test]
+    fn a_timer_may_be_just_below_the_horizon() {
+        let variables = |timeout| {
+            [("HEARTHD_DEDUPE__HORIZON", "1h"), ("HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT", timeout)]
+        };
+        assert!(from_variables(&variables("3599s")).is_ok());
+        let faults = from_variables(&variables("3600s")).unwrap_err().to_string();
+        assert!(faults.contains("(from HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT)"), "{faults}");
     }
 
     #[test]
