@@ -180,16 +180,34 @@ impl Settings {
         path: Option<&Path>,
         environment: &BTreeMap<String, String>,
     ) -> Result<Self, Faults> {
+        Self::read(path, environment, false)
+    }
+
+    /// As [`Settings::load`], but a missing `[pubsub]` is a fault beside the others: for the
+    /// commands that cannot do without it.
+    pub fn load_with_pubsub(
+        path: Option<&Path>,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<Self, Faults> {
+        Self::read(path, environment, true)
+    }
+
+    fn read(
+        path: Option<&Path>,
+        environment: &BTreeMap<String, String>,
+        needs_pubsub: bool,
+    ) -> Result<Self, Faults> {
         let mut file = File::load(path, environment)?;
         let emulator = emulator_url(environment).unwrap_or_else(|fault| {
             file.fault(fault);
             None
         });
-        let has_pubsub = file.has("pubsub");
+        // Read without being there, a table says what it lacks.
+        let reads_pubsub = needs_pubsub || file.has("pubsub");
         let dedupe = file.table("dedupe", Dedupe::read);
         let mut taken = BTreeMap::new();
         let settings = Self {
-            pubsub: has_pubsub
+            pubsub: reads_pubsub
                 .then(|| file.table("pubsub", |table| Pubsub::read(table, emulator, environment)))
                 .flatten(),
             sdm: file.table("sdm", Sdm::read),
@@ -209,7 +227,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The Pub/Sub source's settings, for the commands that cannot do without.
+    /// The Pub/Sub source's settings, which [`Settings::load_with_pubsub`] makes sure of.
     pub fn require_pubsub(&self) -> Result<&Pubsub, Faults> {
         self.pubsub.as_ref().ok_or_else(|| {
             let message = format!("is missing; {}", SubscriptionName::FORMS);
@@ -509,6 +527,18 @@ mod tests {
         assert_eq!(fault.key, "pubsub.subscription");
         assert!(fault.message.contains("projects/my-gcp-project/subscriptions/hearthd"));
         assert!(fault.message.contains("projects/sdm-prod/topics/enterprise-"));
+    }
+
+    #[test]
+    fn a_missing_subscription_is_one_fault_of_several() {
+        let variables = environment(&[("HEARTHD_REORDER__HOLD", "2")]);
+        let faults = Settings::load_with_pubsub(None, &variables).unwrap_err();
+        let [subscription, hold] = faults.as_slice() else { panic!("{faults}") };
+        assert_eq!(subscription, &defaults().require_pubsub().unwrap_err().as_slice()[0]);
+        assert_eq!(hold.key, "reorder.hold");
+        let minimal = Some(fixture("minimal.toml"));
+        let settings = Settings::load_with_pubsub(minimal.as_deref(), &BTreeMap::new()).unwrap();
+        assert_eq!(settings, load("minimal.toml").unwrap());
     }
 
     #[test]

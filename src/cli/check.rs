@@ -20,7 +20,24 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let settings = Settings::load(args.config.as_deref(), environment)?;
-    settings.require_pubsub()?;
+    Settings::load_with_pubsub(args.config.as_deref(), environment)?;
     Ok(writeln!(stdout, "the settings are valid")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Faults;
+
+    #[test]
+    fn every_fault_is_shown_at_once() {
+        let variable = ("HEARTHD_REORDER__HOLD".to_owned(), "2".to_owned());
+        let environment = BTreeMap::from([variable]);
+        let mut stdout = Vec::new();
+        let error = run(&Args { config: None }, &environment, &mut stdout).unwrap_err();
+        let faults = error.downcast::<Faults>().unwrap();
+        let keys: Vec<_> = faults.as_slice().iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["pubsub.subscription", "reorder.hold"]);
+        assert!(stdout.is_empty());
+    }
 }
