@@ -75,9 +75,13 @@ fn rate(text: &str) -> Result<f64, String> {
     rate.ok_or_else(|| "expected a number from 0 to 1".to_owned())
 }
 
+/// Slowest pace: a second of the recording takes 11 days. The longest gap that the clock can hold,
+/// 292 years, is then still a wait that a `Duration` can hold.
+const MIN_PACE: f64 = 1e-6;
+
 fn pace(text: &str) -> Result<f64, String> {
-    let pace = text.parse().ok().filter(|pace: &f64| pace.is_finite() && *pace > 0.0);
-    pace.ok_or_else(|| "expected a number above 0".to_owned())
+    let pace = text.parse().ok().filter(|pace: &f64| pace.is_finite() && *pace >= MIN_PACE);
+    pace.ok_or_else(|| format!("expected a number of at least {MIN_PACE}"))
 }
 
 /// Runs the command, records going to `stdout`.
@@ -224,4 +228,22 @@ fn progress_bar() -> ProgressBar {
     let style =
         ProgressStyle::with_template("{spinner} {human_pos} messages, {per_sec}, {elapsed}");
     ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_can_be_told_whatever_the_pace_and_the_gap() {
+        let longest = ClockTime(i64::MAX).since(ClockTime(i64::MIN));
+        for (accepted, shortest) in [("0.000001", false), ("1", false), ("1e308", true)] {
+            let waited = longest.div_f64(pace(accepted).unwrap());
+            assert_eq!(waited.is_zero(), shortest, "{accepted}");
+        }
+        for refused in ["1e-20", "9e-7", "0", "-1", "inf", "NaN", "fast"] {
+            let message = pace(refused).unwrap_err();
+            assert_eq!(message, "expected a number of at least 0.000001", "{refused}");
+        }
+    }
 }

@@ -176,7 +176,13 @@ fn bad_lines_are_let_through_unless_strict() {
 #[test]
 fn wrong_arguments_and_wrong_settings_have_their_own_exit_codes() {
     let sound = fixture("scenarios/s1_doorbell_with_clip.jsonl");
-    for wrong in [&["--duplicate", "2"][..], &["--pace", "0"], &["--records", "all"], &["--no"]] {
+    for wrong in [
+        &["--duplicate", "2"][..],
+        &["--pace", "0"],
+        &["--pace", "1e-20"],
+        &["--records", "all"],
+        &["--no"],
+    ] {
         assert_eq!(replay(wrong, &sound).code, 64, "{wrong:?}");
     }
     assert_eq!(hearthd(&["replay"]).code, 64, "no file");
