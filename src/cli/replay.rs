@@ -160,13 +160,16 @@ impl Replay<'_> {
     fn feed_batches(&mut self, batches: Receiver<Vec<DecodedMessage>>) -> anyhow::Result<()> {
         let progress = progress_bar();
         let mut clock = self.clock();
+        // The first message starts the pace: what a store's clock shows is of another recording.
+        let mut paced_from = None;
         for batch in batches {
             progress.inc(batch.len() as u64);
             for message in batch {
                 let (raw, decoded) = message?;
                 let at = ClockTime::from_utc(raw.received_at.0.at()).max(clock);
                 if let Some(pace) = self.pace {
-                    self.keep_pace(clock, at, pace)?;
+                    self.keep_pace(paced_from.unwrap_or(at), at, pace)?;
+                    paced_from = Some(at);
                 }
                 clock = at;
                 self.batch.push(Arrival { at, raw, decoded });
@@ -203,8 +206,7 @@ impl Replay<'_> {
 
     /// Waits as the recording did, running the timers that are due on the way.
     fn keep_pace(&mut self, from: ClockTime, to: ClockTime, pace: f64) -> anyhow::Result<()> {
-        // The first message starts the clock.
-        let mut clock = if from == ClockTime::default() { to } else { from };
+        let mut clock = from;
         while let Some(deadline) = self.pipeline.next_deadline().filter(|due| *due < to) {
             wait(deadline.since(clock), pace);
             clock = clock.max(deadline);

@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use serde_json::Value;
+use hearthd::clock::Stopwatch;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::support::command::{Done, command, fixture, hearthd, hearthd_reading};
@@ -212,6 +213,38 @@ fn a_state_file_goes_on_where_the_last_run_ended() {
     assert_eq!(record["sequence"], format!("{sequence:020}"));
 }
 
+/// A line of an event of that time, which is also when it arrives.
+fn line_of(time: &str) -> String {
+    let relation = json!({"type": "CREATED", "object": "enterprises/p/devices/d"});
+    json!({"eventId": time, "timestamp": time, "relationUpdate": relation}).to_string()
+}
+
+#[test]
+fn a_paced_replay_takes_as_long_as_the_recording_did() {
+    let lines = ["2025-06-09T13:52:03Z", "2025-06-09T13:52:06Z"].map(line_of);
+    let (_folder, recording) = file("paced.jsonl", &lines.join("\n"));
+    let watch = Stopwatch::start();
+    replay(&["--pace", "10"], &recording).ok();
+    assert!(watch.seconds() >= 0.3, "{} s", watch.seconds());
+}
+
+/// Between the two recordings is a day, which no pace is kept with.
+#[test]
+fn a_paced_replay_does_not_wait_for_its_first_message() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = path_text(folder.path().join("state.db"));
+    let (_one, yesterday) = file("yesterday.jsonl", &line_of("2025-06-09T13:52:03Z"));
+    let (_two, today) = file("today.jsonl", &line_of("2025-06-10T13:52:03Z"));
+    replay(&["--state", &state], &yesterday).ok();
+    let today = today.to_str().unwrap();
+    let child = command(&["replay", "--state", &state, "--pace", "1", today])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    succeeds_soon(child);
+}
+
 /// As `head` does. The second thread must end too, however much it has still to read.
 #[test]
 fn a_reader_that_goes_away_ends_the_replay() {
@@ -220,6 +253,11 @@ fn a_reader_that_goes_away_ends_the_replay() {
     arguments.extend([day.to_str().unwrap(); 12]);
     let mut child = command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
     drop(child.stdout.take());
+    succeeds_soon(child);
+}
+
+/// Waits for the child's end, for a minute at most.
+fn succeeds_soon(mut child: Child) {
     let mut status = None;
     wait_until(Duration::from_secs(60), || {
         status = child.try_wait().unwrap();
