@@ -12,12 +12,14 @@ use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::Context;
+use clap::Args as _;
+use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::input::Disturbance;
 use self::output::Output;
-use crate::cli::EXIT_BAD_DATA;
+use crate::cli::{EXIT_BAD_DATA, EXIT_USAGE};
 use crate::config::Settings;
 use crate::engine::Arrival;
 use crate::event::{ClockTime, Decoded, RawMessage};
@@ -90,14 +92,14 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
+    if args.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
+        return refuse("standard input (-) was named twice: it can be read once");
+    }
     let settings = Settings::load(args.config.as_deref(), environment)?;
     let store = match &args.state {
         Some(path) => Store::Sqlite(Box::new(Sqlite::open(path)?)),
         None => Store::Memory(Box::new(Memory::without_journal())),
     };
-    if args.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
-        bail!("standard input (-) was named twice: it can be read once");
-    }
     let disturbance = Disturbance { shuffle: args.shuffle, duplicate: args.duplicate };
     let messages = input::messages(&args.files, disturbance)?;
     let mut settings = PipelineSettings::from(&settings);
@@ -117,6 +119,13 @@ pub fn run(
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Says what is wrong with the arguments, as their parser does.
+fn refuse(fault: &str) -> anyhow::Result<ExitCode> {
+    let mut command = Args::augment_args(clap::Command::new("hearthd replay"));
+    command.error(ErrorKind::ArgumentConflict, fault).print()?;
+    Ok(ExitCode::from(EXIT_USAGE))
 }
 
 /// Batches that are decoded before they are needed: enough that neither thread waits for long.

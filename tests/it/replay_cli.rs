@@ -187,6 +187,12 @@ fn wrong_arguments_and_wrong_settings_have_their_own_exit_codes() {
         assert_eq!(replay(wrong, &sound).code, 64, "{wrong:?}");
     }
     assert_eq!(hearthd(&["replay"]).code, 64, "no file");
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state.db");
+    let twice = hearthd(&["replay", "--state", state.to_str().unwrap(), "-", "-"]);
+    assert_eq!(twice.code, 64, "{}", twice.stderr);
+    assert!(twice.stderr.contains("(-) was named twice"), "{}", twice.stderr);
+    assert!(!state.exists(), "nothing was begun");
     assert_eq!(replay(&[], Path::new("/no/such/file.jsonl")).code, 1);
     let settings = path_text(fixture("config/invalid_ranges.toml"));
     let refused = replay(&["--config", &settings], &sound);
