@@ -108,7 +108,7 @@ pub fn run(
         settings.engine.dedupe_cache = 0;
     }
     let pipeline = Pipeline::open(store, settings)?;
-    let output = Output::new(args, stdout, pipeline.store())?;
+    let output = Output::new(args, stdout, &pipeline)?;
     let mut replay = Replay { pipeline, output, pace: args.pace, batch: Vec::new() };
     replay.feed(messages)?;
     replay.run_out()?;

@@ -219,6 +219,28 @@ fn a_state_file_goes_on_where_the_last_run_ended() {
     assert_eq!(record["sequence"], format!("{sequence:020}"));
 }
 
+/// What waited at the start is counted too, as it ends in one of the outcomes.
+#[test]
+fn a_replay_that_goes_on_after_an_early_end_accounts_for_what_was_pending() {
+    let folder = tempfile::tempdir().unwrap();
+    let [state, summary] = ["state.db", "summary"].map(|name| path_text(folder.path().join(name)));
+    let (_one, first) = file("first.jsonl", &line_of("2025-06-09T13:52:03Z"));
+    // A pace commits each message by itself; a folder can be opened and not read.
+    let options = ["replay", "--state", &state, "--pace", "1000"];
+    let files = [first.to_str().unwrap(), folder.path().to_str().unwrap()];
+    let ended_early = hearthd(&[&options[..], &files].concat());
+    assert_eq!(ended_early.code, 1, "{}", ended_early.stderr);
+
+    let (_two, second) = file("second.jsonl", &line_of("2025-06-09T13:53:03Z"));
+    replay(&["--state", &state, "--summary", &summary], &second).ok();
+    let summary: Value = read_json(&summary);
+    let [received, emitted] = ["received", "emitted"].map(|counter| summary[counter].as_u64());
+    assert_eq!((received, emitted), (Some(2), Some(2)), "{summary}");
+    for counter in ["duplicates", "quarantined", "pending", "imbalance"] {
+        assert_eq!(summary[counter], 0, "{counter} of {summary}");
+    }
+}
+
 /// A line of an event of that time, which is also when it arrives.
 fn line_of(time: &str) -> String {
     let relation = json!({"type": "CREATED", "object": "enterprises/p/devices/d"});

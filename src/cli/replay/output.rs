@@ -12,7 +12,7 @@ use crate::engine::Engine;
 use crate::engine::change::Tally;
 use crate::pipeline::{Committed, Pipeline};
 use crate::record::{self, RecordKind};
-use crate::store::{JournalRow, Store};
+use crate::store::JournalRow;
 
 /// Bytes gathered before they are written: a pipe takes 64 KiB at once.
 const BUFFER: usize = 1 << 16;
@@ -20,6 +20,8 @@ const BUFFER: usize = 1 << 16;
 /// The counters of contract section 5.
 #[derive(Serialize, Default)]
 struct Summary {
+    /// Lines, and what was pending at the start, as a running service counts it: all of that ends
+    /// in one of the outcomes below too.
     received: u64,
     emitted: u64,
     duplicates: u64,
@@ -46,12 +48,12 @@ impl<'a> Output<'a> {
     pub(super) fn new(
         args: &Args,
         stdout: &'a mut dyn Write,
-        store: &Store,
+        pipeline: &Pipeline,
     ) -> anyhow::Result<Self> {
         let mut last = None;
         if args.r#final.is_some() {
-            let visible =
-                store.notifications()?.into_iter().filter(|(_, state)| state.revision > 0);
+            let notifications = pipeline.store().notifications()?;
+            let visible = notifications.into_iter().filter(|(_, state)| state.revision > 0);
             let data = |(id, state)| (format!("{id}"), record::notification_data(id, &state));
             last = Some(visible.map(data).collect());
         }
@@ -59,7 +61,7 @@ impl<'a> Output<'a> {
             stdout: BufWriter::with_capacity(BUFFER, stdout),
             kinds: args.records.clone(),
             last,
-            summary: Summary::default(),
+            summary: Summary { received: pending(pipeline), ..Summary::default() },
         })
     }
 
@@ -96,7 +98,7 @@ impl<'a> Output<'a> {
         self.stdout.flush().context("failed to write to standard output")?;
         let resources = || pipeline.engine().into_iter().flat_map(Engine::resources);
         self.summary.resources = resources().count() as u64;
-        self.summary.pending = pipeline.engine().map_or(0, Engine::pending) as u64;
+        self.summary.pending = pending(pipeline);
         self.summary.imbalance = pipeline.imbalance();
         if let (Some(path), Some(last)) = (&args.r#final, &self.last) {
             write_text(path, &record::array(last.values().map(AsRef::as_ref)))?;
@@ -110,6 +112,10 @@ impl<'a> Output<'a> {
         self.summary.print()?;
         Ok(self.summary.quarantined)
     }
+}
+
+fn pending(pipeline: &Pipeline) -> u64 {
+    pipeline.engine().map_or(0, Engine::pending) as u64
 }
 
 impl Summary {
