@@ -6,12 +6,19 @@
 mod json;
 mod sdm;
 
+use std::fmt;
+
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use self::json::{MAX_BODY_BYTES, MAX_DEPTH};
 use crate::event::{Decoded, DedupeKey, Object, Platform, RawMessage, Reason, Reject};
 use crate::record::EventHead;
+
+/// Longest name, id or address that is taken, in bytes. Caches and maps keep them by their number,
+/// so only this bounds what those take. SDM's have tens to some hundred bytes, the signed addresses
+/// of its clips less than 2 KiB.
+const MAX_TEXT_BYTES: usize = 4 << 10;
 
 /// What the settings say about decoding.
 #[derive(Clone, Debug, Default)]
@@ -76,11 +83,12 @@ fn type_name(value: &Value) -> &'static str {
     }
 }
 
-/// Takes a text out of an object: `None` if it is missing or null, a reject if it is no text.
+/// Takes a text out of an object: `None` if it is missing or null, a reject if it is no text or too
+/// long.
 fn take_text(object: &mut Object, field: &str) -> Result<Option<String>, Reject> {
     match object.remove(field) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
+        Some(Value::String(text)) => check_text(field, &text).map(|()| Some(text)),
         Some(other) => Err(wrong_type(field, &other, "a string")),
     }
 }
@@ -92,6 +100,25 @@ fn take_object(object: &mut Object, field: &str) -> Result<Option<Object>, Rejec
         Some(Value::Object(inner)) => Ok(Some(inner)),
         Some(other) => Err(wrong_type(field, &other, "an object")),
     }
+}
+
+/// Refuses a name, an id or an address that is too long.
+fn check_text(what: impl fmt::Display, text: &str) -> Result<(), Reject> {
+    check_size(what, text.len(), "bytes", MAX_TEXT_BYTES)
+}
+
+/// Refuses more of something than is kept, without showing it.
+fn check_size(
+    what: impl fmt::Display,
+    size: usize,
+    unit: &str,
+    limit: usize,
+) -> Result<(), Reject> {
+    if size <= limit {
+        return Ok(());
+    }
+    let detail = format!("{what} has {size} {unit}, at most {limit} are taken");
+    Err(Reject::new(Reason::TooLarge, detail))
 }
 
 fn wrong_type(field: &str, found: &Value, expected: &str) -> Reject {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::{DecodeSettings, take_object, take_text};
+use super::{DecodeSettings, MAX_TEXT_BYTES, check_size, check_text, take_object, take_text};
 use crate::event::{
     Activity, DedupeKey, Event, EventTime, Flag, Object, Payload, RawMessage, Reason, Reject,
     Relation, RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
@@ -20,6 +20,15 @@ use crate::record::EventHead;
 /// A timestamp further than this after publishTime is not believed (contract, section 3): clocks
 /// are off by minutes, time zones by at most 14 hours, anything more is garbage.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
+
+/// Most events of a message, traits of a message, fields of a trait and zones of an event: each
+/// event may be a notification of its own. The documents name 5 events and 20 traits, of up to 5
+/// fields.
+const MAX_ENTRIES: usize = 256;
+
+/// Longest value of a trait's field, in bytes of JSON: whole bodies of SDM are below 4 KiB, and the
+/// values are kept in memory for each device.
+const MAX_VALUE_BYTES: usize = 32 << 10;
 
 /// Decodes a payload that is a JSON object. The event's `log` is left empty.
 pub(super) fn decode(
@@ -96,7 +105,9 @@ fn relation(mut update: Object) -> Result<Relation, Reject> {
 
 fn read_time(event: &mut Event, written: Option<&Value>) {
     let latest = event.publish_time.0.at().checked_add_signed(MAX_AHEAD);
-    let read = written.and_then(Value::as_str).and_then(Timestamp::parse);
+    // A time may have any number of digits, and its text is kept.
+    let text = written.and_then(Value::as_str).filter(|text| text.len() <= MAX_TEXT_BYTES);
+    let read = text.and_then(Timestamp::parse);
     match read.filter(|time| latest.is_none_or(|latest| time.at() <= latest)) {
         Some(time) => event.time = EventTime(time),
         None => {
@@ -115,42 +126,61 @@ fn read_resource(
     event.resource = Some(name.ok_or_else(missing)?.into());
     payload.events = take_object(&mut update, "events")?;
     payload.traits = take_object(&mut update, "traits")?;
-    for (name, value) in payload.events.iter().flatten() {
+    if let Some(events) = &payload.events {
+        read_events(event, events)?;
+    }
+    if let Some(traits) = &payload.traits {
+        read_traits(event, traits)?;
+    }
+    Ok(())
+}
+
+/// Refuses too many entries, and one with too long a name.
+fn check_entries(what: &str, entries: &Object) -> Result<(), Reject> {
+    check_size(what, entries.len(), "entries", MAX_ENTRIES)?;
+    entries.keys().try_for_each(|name| check_text(format_args!("a name in {what}"), name))
+}
+
+fn read_events(event: &mut Event, events: &Object) -> Result<(), Reject> {
+    check_entries("events", events)?;
+    for (name, value) in events {
         let Value::Object(entry) = value else {
             event.flags.insert(Flag::MalformedEntry);
             continue;
         };
         match wire::event_kind(name) {
             Some(wire::EventKind::Clip) => {
-                event.clips.push((text(entry, "eventSessionId"), text(entry, "previewUrl")));
+                event.clips.push((text(entry, "eventSessionId")?, text(entry, "previewUrl")?));
             }
-            Some(wire::EventKind::Activity(kind)) => event.activities.push(activity(kind, entry)),
+            Some(wire::EventKind::Activity(kind)) => event.activities.push(activity(kind, entry)?),
             None => {
                 event.flags.insert(Flag::UnknownType);
-                event.activities.push(activity(name, entry));
+                event.activities.push(activity(name, entry)?);
             }
         }
-    }
-    if let Some(traits) = &payload.traits {
-        read_traits(event, traits);
     }
     Ok(())
 }
 
-fn activity(kind: &str, entry: &Object) -> Activity {
-    let zones = entry.get("zones").and_then(Value::as_array).into_iter().flatten();
-    Activity {
-        kind: kind.to_owned(),
-        session: text(entry, "eventSessionId"),
-        zones: zones.filter_map(Value::as_str).filter(|z| !z.is_empty()).map(Into::into).collect(),
+fn activity(kind: &str, entry: &Object) -> Result<Activity, Reject> {
+    let session = text(entry, "eventSessionId")?;
+    let written = entry.get("zones").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    check_size("zones", written.len(), "entries", MAX_ENTRIES)?;
+    let mut zones = Vec::new();
+    for zone in written.iter().filter_map(Value::as_str).filter(|zone| !zone.is_empty()) {
+        check_text("a name in zones", zone)?;
+        zones.push(zone.to_owned());
     }
+    Ok(Activity { kind: kind.to_owned(), session, zones })
 }
 
-fn text(entry: &Object, field: &str) -> Option<String> {
-    entry.get(field).and_then(Value::as_str).filter(|text| !text.is_empty()).map(Into::into)
+fn text(entry: &Object, field: &str) -> Result<Option<String>, Reject> {
+    let text = entry.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    text.map(|text| check_text(field, text).map(|()| text.to_owned())).transpose()
 }
 
-fn read_traits(event: &mut Event, traits: &Object) {
+fn read_traits(event: &mut Event, traits: &Object) -> Result<(), Reject> {
+    check_entries("traits", traits)?;
     let suspect = wire::is_suspect(traits);
     if suspect {
         event.flags.insert(Flag::SuspectTrait);
@@ -166,16 +196,22 @@ fn read_traits(event: &mut Event, traits: &Object) {
         if suspect && wire::is_thermostat(name) {
             continue;
         }
+        check_entries("a trait", fields)?;
         if wire::is_name_trait(name) {
             let custom_name = fields.get("customName").and_then(Value::as_str);
+            check_text("customName", custom_name.unwrap_or_default())?;
             event.display_name = custom_name.map(Into::into).or(event.display_name.take());
         }
         let cleared = wire::cleared_fields(name, fields);
-        let fields = cleared.as_ref().unwrap_or(fields).iter();
-        let fields = fields.map(|(field, value)| (field.as_str().into(), value.to_string().into()));
-        let (name, fields) = (name.as_str().into(), fields.collect());
-        event.trait_updates.push(TraitUpdate { name, fields });
+        let mut update = TraitUpdate { name: name.as_str().into(), fields: Vec::new() };
+        for (field, value) in cleared.as_ref().unwrap_or(fields) {
+            let value = value.to_string();
+            check_size("a value in a trait", value.len(), "bytes", MAX_VALUE_BYTES)?;
+            update.fields.push((field.as_str().into(), value.into()));
+        }
+        event.trait_updates.push(update);
     }
+    Ok(())
 }
 
 fn flag_unknown(event: &mut Event) {

@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use hearthd::event::{Decoded, Event, Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
+use hearthd::event::{
+    Decoded, Event, Flag, Platform, PublishTime, RawMessage, Reason, ReceivedAt, Timestamp,
+};
 use hearthd::platforms::{DecodeSettings, decode};
 use insta::{Settings, assert_snapshot};
+use serde_json::{Value, json};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/sdm")
@@ -20,13 +23,17 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 fn decode_file(path: &Path) -> Decoded {
+    decode_body(std::fs::read(path).unwrap())
+}
+
+fn decode_body(body: Vec<u8>) -> Decoded {
     let received = Timestamp::parse("2025-06-09T14:00:00Z").unwrap();
     let raw = RawMessage {
         platform: Platform::Sdm,
         message_id: "m1".into(),
         publish_time: PublishTime(received.clone()),
         received_at: ReceivedAt(received),
-        body: std::fs::read(path).unwrap().into(),
+        body: body.into(),
         place: None,
     };
     let enterprise = Some("enterprises/project-1".to_owned());
@@ -117,4 +124,101 @@ fn every_bad_body_is_rejected_or_flagged() {
         .unwrap();
     }
     check("bad_bodies", &table);
+}
+
+/// Longest name, id or address; most members of what has members; longest value of a trait's field.
+const TEXT: usize = 4096;
+const MEMBERS: usize = 256;
+const VALUE: usize = 32_768;
+
+/// A body that has a part of that size is taken up to the limit; beyond it, it is refused, with the
+/// part's name and size and without what is in it.
+fn check_bound(part: &str, limit: usize, body: impl Fn(usize) -> Value) {
+    let outcome = |size| decode_body(body(size).to_string().into()).outcome;
+    assert!(outcome(limit).is_ok(), "{part}: {:?}", outcome(limit).err());
+    let reject = outcome(limit + 1).unwrap_err();
+    assert_eq!(reject.reason, Reason::TooLarge, "{part}");
+    let unit = if limit == MEMBERS { "entries" } else { "bytes" };
+    let detail = format!("{part} has {} {unit}, at most {limit} are taken", limit + 1);
+    assert_eq!(reject.detail, detail);
+}
+
+fn text(size: usize) -> String {
+    "x".repeat(size)
+}
+
+/// An object with so many members.
+fn members(count: usize) -> Value {
+    (0..count).map(|n| (n.to_string(), json!({}))).collect()
+}
+
+/// The body of an update of a device.
+fn update(part: &str, value: Value) -> Value {
+    let mut update = json!({"name": "enterprises/p/devices/d"});
+    update[part] = value;
+    json!({"resourceUpdate": update})
+}
+
+#[test]
+fn names_and_ids_of_the_envelope_have_an_end() {
+    for field in ["eventId", "userId", "eventThreadId", "eventThreadState"] {
+        check_bound(
+            field,
+            TEXT,
+            |size| json!({"resourceUpdate": {"name": "n"}, field: text(size)}),
+        );
+    }
+    for field in ["type", "subject", "object"] {
+        check_bound(field, TEXT, |size| {
+            let mut relation = json!({"type": "CREATED", "subject": "s", "object": "o"});
+            relation[field] = json!(text(size));
+            json!({"relationUpdate": relation})
+        });
+    }
+    check_bound("name", TEXT, |size| update("name", json!(text(size))));
+}
+
+/// The contract has one that can't be parsed flagged.
+#[test]
+fn a_timestamp_of_too_many_digits_is_no_time() {
+    let flags = |size: usize| {
+        let digits = "0".repeat(size - "2025-06-09T13:52:03.Z".len());
+        let time = format!("2025-06-09T13:52:03.{digits}Z");
+        let body = json!({"timestamp": time, "resourceUpdate": {"name": "enterprises/project-1"}});
+        decode_body(body.to_string().into()).outcome.unwrap().flags
+    };
+    assert_eq!(flags(TEXT), BTreeSet::new());
+    assert_eq!(flags(TEXT + 1), BTreeSet::from([Flag::TimestampInvalid]));
+}
+
+#[test]
+fn what_events_bring_has_an_end() {
+    check_bound("events", MEMBERS, |count| update("events", members(count)));
+    check_bound("a name in events", TEXT, |size| update("events", json!({text(size): {}})));
+    for (kind, field) in [
+        ("CameraMotion.Motion", "eventSessionId"),
+        ("CameraClipPreview.ClipPreview", "eventSessionId"),
+        ("CameraClipPreview.ClipPreview", "previewUrl"),
+        ("Odd.Event", "eventSessionId"),
+    ] {
+        check_bound(field, TEXT, |size| {
+            update("events", json!({format!("sdm.devices.events.{kind}"): {field: text(size)}}))
+        });
+    }
+    let zones = |zones: Vec<String>| {
+        update("events", json!({"sdm.devices.events.CameraMotion.Motion": {"zones": zones}}))
+    };
+    check_bound("zones", MEMBERS, |count| zones(vec!["Door".to_owned(); count]));
+    check_bound("a name in zones", TEXT, |size| zones(vec![text(size)]));
+}
+
+#[test]
+fn what_traits_bring_has_an_end() {
+    check_bound("traits", MEMBERS, |count| update("traits", members(count)));
+    check_bound("a name in traits", TEXT, |size| update("traits", json!({text(size): {}})));
+    let fields = |fields: Value| update("traits", json!({"sdm.devices.traits.Info": fields}));
+    check_bound("a trait", MEMBERS, |count| fields(members(count)));
+    check_bound("a name in a trait", TEXT, |size| fields(json!({text(size): 1})));
+    check_bound("a value in a trait", VALUE, |size| fields(json!({"x": text(size - 2)})));
+    check_bound("customName", TEXT, |size| fields(json!({"customName": text(size)})));
 }
