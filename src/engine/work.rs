@@ -159,14 +159,20 @@ impl Work {
             .collect()
     }
 
-    /// Notes a clip of a session.
+    /// Notes a clip of a session, unless it has enough with smaller addresses.
     pub(super) fn add_clip(&mut self, join: &Join<'_>, at: ClockTime) {
+        let horizon = self.horizon;
         let clips = &mut self.loaded.sessions.entry(join.session).or_default().clips;
-        let known = clips.get(join.url).is_some_and(|first| at.since(*first) < self.horizon);
-        let too_large = clips.len() >= MAX_CLIPS
-            && clips.last_key_value().is_some_and(|(largest, _)| join.url > largest.as_str());
-        if !known && !too_large {
-            clips.insert(join.url.to_owned(), at);
+        // What is forgotten takes no room from what is not.
+        clips.retain(|_, first| at.since(*first) < horizon);
+        if clips.contains_key(join.url) {
+            return;
+        }
+        clips.insert(join.url.to_owned(), at);
+        while clips.len() > MAX_CLIPS {
+            clips.pop_last();
+        }
+        if clips.contains_key(join.url) {
             self.changes.clips.push((join.session, join.url.to_owned(), at));
         }
     }
@@ -230,5 +236,70 @@ impl Work {
         self.changes.notifications = self.notifications.into_iter().collect();
         self.changes.held = self.held.into_values().collect();
         self.changes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HORIZON: Duration = Duration::from_nanos(10);
+    const SESSION: SessionKey = SessionKey([1; 16]);
+
+    fn work() -> Work {
+        Work::new(Loaded::default(), HORIZON)
+    }
+
+    fn url(n: usize) -> String {
+        format!("https://c/{n:04}")
+    }
+
+    fn add(work: &mut Work, url: &str, at: i64) {
+        work.add_clip(&Join { session: SESSION, session_id: "s", url }, ClockTime(at));
+    }
+
+    fn urls(work: &Work, at: i64) -> Vec<String> {
+        let clips = work.clips_of(SESSION, "s", ClockTime(at));
+        clips.into_iter().map(|clip| clip.preview_url).collect()
+    }
+
+    #[test]
+    fn a_session_keeps_the_clips_with_the_smallest_addresses_in_any_order() {
+        let many = MAX_CLIPS + 44;
+        let kept: Vec<_> = (0..MAX_CLIPS).map(url).collect();
+        let shuffled = (0..many).map(|n| n * 7 % many).collect();
+        for order in [(0..many).collect(), (0..many).rev().collect(), shuffled] {
+            let (mut work, order): (_, Vec<usize>) = (work(), order);
+            for n in &order {
+                add(&mut work, &url(*n), 0);
+                assert!(work.loaded.sessions[&SESSION].clips.len() <= MAX_CLIPS);
+            }
+            assert_eq!(urls(&work, 0), kept, "{order:?}");
+            // A clip that came and went in one step is written and in nobody's way.
+            let written: BTreeSet<_> = work.changes.clips.iter().map(|(_, url, _)| url).collect();
+            assert!(kept.iter().all(|url| written.contains(url)), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn a_clip_that_is_there_is_not_written_again_before_it_is_forgotten() {
+        let mut work = work();
+        for at in [0, 9, 10] {
+            add(&mut work, "u", at);
+        }
+        let written: Vec<_> = work.changes.clips.iter().map(|(_, _, at)| at.0).collect();
+        assert_eq!(written, [0, 10]);
+    }
+
+    #[test]
+    fn forgotten_clips_take_no_room_from_others() {
+        let mut work = work();
+        for n in 0..MAX_CLIPS {
+            add(&mut work, &url(n), 0);
+        }
+        add(&mut work, "https://d", 9);
+        assert!(!urls(&work, 9).contains(&"https://d".to_owned()), "there is no room yet");
+        add(&mut work, "https://d", 10);
+        assert_eq!(urls(&work, 10), ["https://d"]);
     }
 }
