@@ -200,17 +200,24 @@ impl Replay<'_> {
     fn step(&mut self, until: ClockTime) -> anyhow::Result<()> {
         let arrivals = std::mem::take(&mut self.batch);
         let until = until.max(self.clock());
-        let committed = self.pipeline.step(arrivals, until).context("replay stopped")?;
-        self.output.write(&committed)?;
+        let first = arrivals.first().map_or(until, |arrival| arrival.at);
+        while let Some(deadline) = self.pipeline.overdue(first) {
+            self.commit(Vec::new(), deadline)?;
+        }
+        self.commit(arrivals, until)?;
         self.pipeline.trim(until)?;
         // A bound is reached: only the next deadline makes room.
         while !self.pipeline.has_room()
             && let Some(deadline) = self.pipeline.next_deadline()
         {
-            let committed = self.pipeline.step(Vec::new(), deadline)?;
-            self.output.write(&committed)?;
+            self.commit(Vec::new(), deadline)?;
         }
         Ok(())
+    }
+
+    fn commit(&mut self, arrivals: Vec<Arrival>, until: ClockTime) -> anyhow::Result<()> {
+        let committed = self.pipeline.step(arrivals, until).context("replay stopped")?;
+        self.output.write(&committed)
     }
 
     /// Waits as the recording did, running the timers that are due on the way.
