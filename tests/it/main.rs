@@ -26,6 +26,8 @@ mod poison;
 #[cfg(test)]
 mod quarantine_cli;
 #[cfg(test)]
+mod reference;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod replay_cli;
