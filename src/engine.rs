@@ -53,8 +53,8 @@ const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(1024).expect("not zer
 /// engine has no room for messages until a timer runs out.
 const MAX_OPEN: usize = 200_000;
 
-/// Most timers of a kind for one step, where they can be told apart: after a night without power all
-/// may be due at once, and each costs about 5 KiB of memory.
+/// Most timers of a kind for one step, if not of one instant: after a night without power all may
+/// be due at once, and each costs about 5 KiB of memory.
 const MAX_DUE: usize = 1024;
 
 /// Most resources in the graph, and most whose traits are kept (those of names that the graph does

@@ -215,8 +215,10 @@ struct Sinks {
 impl Sinks {
     fn new(r: &Register<'_>, sinks: &[&str]) -> Result<Self, prometheus::Error> {
         let results = Delivered::ALL.map(Delivered::as_str);
+        let up = r.gauges("sink_up", "0 if the last delivery failed.", "sink", sinks)?;
+        sinks.iter().for_each(|sink| up.with_label_values(&[*sink]).set(1));
         Ok(Self {
-            up: r.gauges("sink_up", "1 if the last delivery succeeded.", "sink", sinks)?,
+            up,
             deliveries: r.counters_of_two(
                 "sink_deliveries_total",
                 "Records by the end of their delivery.",

@@ -31,7 +31,7 @@ use crate::store::{Memory, Sqlite, Store};
 /// Options of `hearthd replay`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Args {
-    /// Settings file; only what concerns decoding, order and notifications is used
+    /// Settings file; only what concerns decoding, order, notifications and retention is used
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Which records to print

@@ -1,7 +1,7 @@
 //! The ordered lane: events are held per ordering key by an arrival timer, then released in order.
 //!
-//! Judges lateness only within one ordering key, and only against what was released there
-//! (design, facts 3 and 4). Does not know what an event says.
+//! Judges lateness only within one ordering key, and only against what was released
+//! there. Does not know what an event says.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
@@ -18,7 +18,8 @@ use crate::record::Record;
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
-/// Last released sort keys kept in memory (about 200 bytes each); the store has the rest.
+/// Last released sort keys kept in memory (about 200 bytes each, 5 KiB at most); the store has the
+/// rest.
 const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// What the event log of one ordering key is sorted by (contract, section 3).

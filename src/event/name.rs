@@ -1,4 +1,4 @@
-//! Names of resources, and what they say by their form (`sdm-wire-facts`, 4.5).
+//! Names of resources, and what they say by their form (Google's documents).
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Google Smart Device Management (`sdm-wire-facts`, section 4).
+//! Google Smart Device Management, as documented and as seen on the wire.
 //!
 //! Tolerates whatever was seen on the wire; what it does not know passes through, flagged.
 

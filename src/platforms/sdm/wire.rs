@@ -1,4 +1,4 @@
-//! The names on SDM's wire, and what is known of their payloads (`sdm-wire-facts`, 4.3 and 4.4).
+//! The names on SDM's wire, and what is known of their payloads (documented, or seen).
 
 use serde_json::{Value, json};
 

@@ -9,8 +9,9 @@ use std::path::{Path, PathBuf};
 
 use super::open::{folder_of, private, with_suffix};
 
-/// A trim of 128 rows of each table, and of records that lie side by side, changes at most some 1,300 pages of 4 KiB (10 per row, were
-/// each in another corner of each index): 5 MiB of log, and its shared index.
+/// A trim of 128 rows of each table, and of records that lie side by side, changes at most some
+/// 1,300 pages of 4 KiB (10 per row, were each in another corner of each index): 5 MiB of log, and
+/// its shared index.
 const RESERVE_BYTES: u64 = 8 << 20;
 
 /// Bytes written at once.
