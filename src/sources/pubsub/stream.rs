@@ -116,8 +116,14 @@ impl Stream {
 
     /// Builds a client, again and again until that succeeds. `None` if the outlet closes.
     async fn connect(&mut self, backoff: &mut Backoff) -> Option<Client> {
-        while !self.outlet.is_closed() {
-            let error = match self.build_client().await {
+        loop {
+            // A token server that never answers must not hold up the end.
+            let built = tokio::select! {
+                biased;
+                () = self.outlet.closed() => return None,
+                built = self.build_client() => built,
+            };
+            let error = match built {
                 Ok(client) => return Some(client),
                 Err(error) => error,
             };
@@ -133,10 +139,9 @@ impl Stream {
                 tracing::warn!(subscription, error = cause, retry_within_s, message);
             }
             if !self.wait(backoff).await {
-                break;
+                return None;
             }
         }
-        None
     }
 
     async fn build_client(&self) -> Result<Client, SourceError> {

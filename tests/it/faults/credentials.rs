@@ -1,12 +1,14 @@
 //! Service-account keys: accepted, refused, revoked and replaced.
 
 use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
 
 use pubsub_test_server::{Auth, End, Key, Server};
 use serde_json::json;
 
-use super::{Trial, home};
+use super::{LIMIT, Trial, home};
 use crate::support::daemon::Home;
+use crate::support::emulator::wait_until;
 use crate::support::token_server::{TOKEN, TokenServer};
 
 const EMAIL: &str = "hearthd@test.iam.gserviceaccount.com";
@@ -142,6 +144,25 @@ fn the_metadata_server_is_asked_until_it_answers() {
     assert_eq!(trial.service.series(AUTH_UP), 1);
     assert!(trial.server.log().tokens.iter().all(|token| token == TOKEN));
     trial.finish();
+}
+
+#[test]
+fn a_token_server_that_never_answers_does_not_delay_the_end() {
+    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    silent.set_nonblocking(true).unwrap();
+    let server = Server::start();
+    let mut home = home_with_endpoint(&server);
+    let host = silent.local_addr().unwrap().to_string();
+    home.environment.insert("GCE_METADATA_HOST".to_owned(), host);
+    let service = home.start("run");
+    // The first is of the start, which gave it up; the second one of the stream, which waits.
+    let mut requests = Vec::new();
+    let asked = wait_until(LIMIT, || {
+        requests.extend(silent.accept());
+        requests.len() == 2
+    });
+    assert!(asked, "{}", service.log());
+    service.stop();
 }
 
 #[test]
