@@ -15,6 +15,7 @@ mod status;
 mod stream;
 mod watchdog;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -89,7 +90,8 @@ impl Source {
     }
 
     /// Pulls until `stop` holds true or nobody takes the deliveries any more, opening streams again
-    /// whenever they end.
+    /// whenever they end. It also returns, without being told to, when the task of a stream panics:
+    /// then all streams are ended as by `stop`.
     ///
     /// The capacity of `deliveries` and the limits on outstanding messages bound what is under way:
     /// while they are reached, nothing more is pulled. To stop without losing acks:
@@ -103,9 +105,10 @@ impl Source {
         self,
         deliveries: mpsc::Sender<Delivery>,
         events: impl Fn(SourceEvent) + Send + Sync + 'static,
-        stop: watch::Receiver<bool>,
+        mut stop: watch::Receiver<bool>,
     ) {
-        let outlet = Outlet { deliveries, stop };
+        let (end, ended) = watch::channel(false);
+        let outlet = Outlet { deliveries, stop: ended };
         let limit = Limit::new(&self.settings);
         let count = self.settings.streams;
         let context = Arc::new(Context::new(self.settings, self.clock, events));
@@ -119,11 +122,76 @@ impl Source {
             streams.spawn(Stream { context, link, interrupts, outlet, limit }.run());
         }
         drop(outlet);
-        let watchdog = Watchdog::new(context, links);
-        let all = async { while streams.join_next().await.is_some() {} };
+        let watchdog = Watchdog::new(context, links.clone());
+        let pass_on_stop = async {
+            // An error means that nobody is left to say so.
+            drop(stop.wait_for(|is_stopped| *is_stopped).await);
+            end.send_replace(true);
+            std::future::pending::<Infallible>().await
+        };
         tokio::select! {
-            () = all => {}
+            () = join(streams, &end) => {}
             never = watchdog.run() => match never {},
+            never = pass_on_stop => match never {},
         }
+        // A task that panicked did not say so itself.
+        links.iter().for_each(|link| link.set_up(false));
+    }
+}
+
+/// Waits for all streams. If the task of one panics, the others end too: one stream less would
+/// look like a quieter home.
+async fn join(mut streams: JoinSet<()>, end: &watch::Sender<bool>) {
+    while let Some(ended) = streams.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a stream's task failed: all streams end");
+            end.send_replace(true);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, AtomicI64, Ordering::Relaxed};
+
+    use pubsub_test_server::Server;
+
+    use super::*;
+    use crate::config::Settings;
+    use crate::event::ClockTime;
+
+    /// Far longer than it takes.
+    const LIMIT: Duration = Duration::from_secs(30);
+
+    /// A source of so many streams on that server.
+    async fn source(server: &Server, streams: u32) -> Source {
+        let environment = [
+            ("HEARTHD_PUBSUB__SUBSCRIPTION", "projects/p/subscriptions/s".to_owned()),
+            ("HEARTHD_PUBSUB__STREAMS", streams.to_string()),
+            ("PUBSUB_EMULATOR_HOST", format!("127.0.0.1:{}", server.port())),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value));
+        let settings = Settings::load(None, &environment.into()).unwrap().pubsub.unwrap();
+        Source::connect(&settings, Clock::start(ClockTime::default())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_one_stream_ends_all() {
+        let server = Server::start();
+        server.publish(["{}"]);
+        let source = source(&server, 3).await;
+        let (has_panicked, up) = (AtomicBool::new(false), Arc::new(AtomicI64::new(0)));
+        let count = Arc::clone(&up);
+        let on_event = move |event| {
+            let is = |other| i64::from(event == other);
+            count.fetch_add(is(SourceEvent::StreamUp) - is(SourceEvent::StreamDown), Relaxed);
+            let came = event == SourceEvent::MessageReceived;
+            assert!(!came || has_panicked.swap(true, Relaxed), "as scripted");
+        };
+        let (deliveries, _received) = mpsc::channel(1);
+        let (_stop, stopped) = watch::channel(false);
+        let ended = tokio::time::timeout(LIMIT, source.run(deliveries, on_event, stopped)).await;
+        assert!(ended.is_ok(), "the other streams go on");
+        assert_eq!(up.load(Relaxed), 0, "some count as up");
     }
 }
