@@ -94,7 +94,7 @@ impl Stream {
             }
             match end {
                 End::Stopped => break,
-                // It still counts as up: its successor is not known to fail.
+                // It still counts as up: its successor is not known to fail yet.
                 End::Renewed(why) => reason = why,
                 End::Lost(loss, error) => {
                     self.link.set_up(false);
@@ -127,6 +127,7 @@ impl Stream {
                 Ok(client) => return Some(client),
                 Err(error) => error,
             };
+            self.link.set_up(false);
             if let Some(stage) = error.auth_stage() {
                 self.context.auth_failed(stage);
             }

@@ -13,6 +13,7 @@ use crate::support::token_server::{TOKEN, TokenServer};
 
 const EMAIL: &str = "hearthd@test.iam.gserviceaccount.com";
 const AUTH_UP: &str = "hearthd_auth_up";
+const STREAM_UP: &str = "hearthd_pubsub_stream_up";
 
 /// A home whose service needs credentials for the server.
 fn home_with_endpoint(server: &Server) -> Home {
@@ -68,7 +69,7 @@ fn a_token_is_refused_and_then_accepted() {
     trial.publish(5);
     trial.wait_for(AUTH_UP, |up| up == 0);
     trial.wait_for("hearthd_auth_failures_total{stage=\"request\"}", |failures| failures >= 2);
-    assert_eq!(trial.service.series("hearthd_pubsub_stream_up"), 0);
+    assert_eq!(trial.service.series(STREAM_UP), 0);
     assert!(trial.service.log().contains("Google doesn't accept the credentials"));
     trial.server.require_auth(key.public());
     trial.wait_for(AUTH_UP, |up| up == 1);
@@ -143,6 +144,28 @@ fn the_metadata_server_is_asked_until_it_answers() {
     trial.drain();
     assert_eq!(trial.service.series(AUTH_UP), 1);
     assert!(trial.server.log().tokens.iter().all(|token| token == TOKEN));
+    trial.finish();
+}
+
+#[test]
+fn a_stream_that_gets_no_token_any_more_is_not_up() {
+    let tokens = TokenServer::start();
+    let server = Server::start();
+    let mut home = home_with_endpoint(&server);
+    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
+    home.environment.insert("HEARTHD_PUBSUB__IDLE_REOPEN".to_owned(), "1s".to_owned());
+    // A stream that works is not asked about.
+    home.environment.insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "60s".to_owned());
+    let mut trial = Trial::with(server, home);
+    trial.publish(5);
+    trial.drain();
+    trial.wait_for(STREAM_UP, |up| up == 1);
+    tokens.set_failing(true);
+    // The stream that works ends, as it is idle, and the next one can't be opened.
+    trial.wait_for(STREAM_UP, |up| up == 0);
+    trial.wait_for("hearthd_pubsub_reachable", |reachable| reachable == 0);
+    assert_eq!(trial.service.series(AUTH_UP), 0);
+    tokens.set_failing(false);
     trial.finish();
 }
 
