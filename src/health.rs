@@ -49,6 +49,7 @@ impl Health {
             }
             SourceEvent::MessageReceived => self.last_message.store(now.0, Ordering::Relaxed),
             SourceEvent::StreamOpened { .. }
+            | SourceEvent::MessageGivenBack
             | SourceEvent::Reachable(_)
             | SourceEvent::Silence(_)
             | SourceEvent::TokenOk { .. }

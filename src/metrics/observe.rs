@@ -107,6 +107,7 @@ impl Metrics {
                 self.pubsub.outstanding.inc();
                 self.pubsub.last_received.set(now);
             }
+            SourceEvent::MessageGivenBack => self.count_acks(1, false),
             SourceEvent::TokenOk { expiry } => {
                 self.pubsub.auth_up.set(1);
                 if let Some(expiry) = expiry {

@@ -42,18 +42,21 @@ use crate::config;
 /// must not keep the service from being ready.
 const FIRST_TOKEN_LIMIT: Duration = Duration::from_secs(3);
 
-/// Acks one message; dropping it without acking makes Pub/Sub deliver it again.
+/// Acks one message; dropping it without acking makes Pub/Sub deliver it again. As long as it lives,
+/// the message is outstanding.
 #[derive(Debug)]
 pub struct Ack {
     handler: Option<Handler>,
+    context: Arc<Context>,
     attempts: Arc<Attempts>,
     _room: Room,
 }
 
 impl Ack {
-    fn new(handler: Handler, attempts: Arc<Attempts>, room: Room) -> Self {
+    fn new(handler: Handler, context: Arc<Context>, attempts: Arc<Attempts>, room: Room) -> Self {
+        context.message_received();
         attempts.message_received();
-        Self { handler: Some(handler), attempts, _room: room }
+        Self { handler: Some(handler), context, attempts, _room: room }
     }
 
     /// Tells Pub/Sub not to deliver the message again. The ack leaves within 100 ms; nobody hears
@@ -67,6 +70,10 @@ impl Ack {
 
 impl Drop for Ack {
     fn drop(&mut self) {
+        // Wherever it is dropped. Acks are counted by whoever acks.
+        if self.handler.is_some() {
+            self.context.emit(SourceEvent::MessageGivenBack);
+        }
         self.attempts.message_settled();
     }
 }
@@ -160,8 +167,10 @@ mod tests {
     use crate::config::Settings;
     use crate::event::ClockTime;
 
-    /// Far longer than it takes.
-    const LIMIT: Duration = Duration::from_secs(30);
+    async fn within_limit<T>(future: impl Future<Output = T>) -> T {
+        // Far longer than anything here takes.
+        tokio::time::timeout(Duration::from_secs(30), future).await.unwrap()
+    }
 
     /// A source of so many streams on that server.
     async fn source(server: &Server, streams: u32) -> Source {
@@ -173,6 +182,33 @@ mod tests {
         let environment = environment.map(|(name, value)| (name.to_owned(), value));
         let settings = Settings::load(None, &environment.into()).unwrap().pubsub.unwrap();
         Source::connect(&settings, Clock::start(ClockTime::default())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_neither_acked_nor_held_is_given_back() {
+        let server = Server::start();
+        server.publish(["{}"; 5]);
+        let source = source(&server, 1).await;
+        let counts = watch::Sender::new((0, 0));
+        let mut counted = counts.subscribe();
+        let on_event = move |event| {
+            let is = |other| i64::from(event == other);
+            counts.send_modify(|(received, given_back)| {
+                *received += is(SourceEvent::MessageReceived);
+                *given_back += is(SourceEvent::MessageGivenBack);
+            });
+        };
+        let (deliveries, mut received) = mpsc::channel(1);
+        let (stop, stopped) = watch::channel(false);
+        let source = tokio::spawn(source.run(deliveries, on_event, stopped));
+        within_limit(received.recv()).await.unwrap().ack.ack();
+        // One is in the channel, and one waits for room there.
+        within_limit(counted.wait_for(|counts| *counts == (3, 0))).await.unwrap();
+        stop.send_replace(true);
+        within_limit(counted.wait_for(|counts| *counts == (3, 1))).await.unwrap();
+        drop(received);
+        within_limit(source).await.unwrap();
+        assert_eq!(*counted.borrow(), (3, 2));
     }
 
     #[tokio::test]
@@ -190,8 +226,7 @@ mod tests {
         };
         let (deliveries, _received) = mpsc::channel(1);
         let (_stop, stopped) = watch::channel(false);
-        let ended = tokio::time::timeout(LIMIT, source.run(deliveries, on_event, stopped)).await;
-        assert!(ended.is_ok(), "the other streams go on");
+        within_limit(source.run(deliveries, on_event, stopped)).await;
         assert_eq!(up.load(Relaxed), 0, "some count as up");
     }
 }

@@ -87,6 +87,7 @@ fn outcome_of(event: SourceEvent) -> Option<Outcome> {
         SourceEvent::StreamOpened { .. }
         | SourceEvent::StreamDown
         | SourceEvent::MessageReceived
+        | SourceEvent::MessageGivenBack
         | SourceEvent::Reachable(_)
         | SourceEvent::Silence(_)
         | SourceEvent::TokenOk { .. }

@@ -16,8 +16,10 @@ pub enum SourceEvent {
     StreamUp,
     /// A stream that worked does so no more.
     StreamDown,
-    /// A message came.
+    /// A message came: it is outstanding until it is acked or given back.
     MessageReceived,
+    /// A message that was not acked was dropped: Pub/Sub will deliver it again.
+    MessageGivenBack,
     /// Pub/Sub answered, or didn't.
     Reachable(bool),
     /// No message came for so long that somebody should look, or one came again.

@@ -249,7 +249,7 @@ fn open(settings: &crate::config::Pubsub, subscriber: &Subscriber) -> MessageStr
 
 /// Moves messages from a stream to the outlet.
 struct Pump<'a> {
-    context: &'a Context,
+    context: &'a Arc<Context>,
     link: &'a Link,
     outlet: &'a Outlet,
     limit: &'a Limit,
@@ -287,8 +287,8 @@ impl Pump<'_> {
             () = self.outlet.closed() => None,
         };
         let Some(room) = room else { return false };
-        self.context.message_received();
-        let ack = Ack::new(handler, Arc::clone(self.attempts), room);
+        let (context, attempts) = (Arc::clone(self.context), Arc::clone(self.attempts));
+        let ack = Ack::new(handler, context, attempts, room);
         self.outlet.send(Delivery { incoming: Incoming { raw, fault: None }, ack }).await
     }
 }
