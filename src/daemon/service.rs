@@ -150,9 +150,8 @@ impl Service {
                 self.back_off(&error, &mut stop).await;
             }
         };
-        // What is still in the channel is dropped with it, and so given back to Pub/Sub.
-        let given_back = std::mem::take(&mut self.held);
-        self.metrics.count_acks(given_back.len(), false);
+        // Given back to Pub/Sub, as is what is still in the channel, which is dropped with it.
+        self.held.clear();
         (self, outcome)
     }
 
