@@ -119,17 +119,18 @@ impl Source {
         let limit = Limit::new(&self.settings);
         let count = self.settings.streams;
         let context = Arc::new(Context::new(self.settings, self.clock, events));
-        let mut links = Vec::new();
+        let (links, interrupts): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| Link::new(Arc::clone(&context))).unzip();
+        let links: Vec<_> = links.into_iter().map(Arc::new).collect();
+        // Before a stream can have read the key file: it looks for changes from now on.
+        let watchdog = Watchdog::new(Arc::clone(&context), links.clone());
         let mut streams = JoinSet::new();
-        for _ in 0..count {
-            let (link, interrupts) = Link::new(Arc::clone(&context));
-            let link = Arc::new(link);
-            links.push(Arc::clone(&link));
-            let (context, outlet, limit) = (Arc::clone(&context), outlet.clone(), limit.clone());
+        for (link, interrupts) in links.iter().zip(interrupts) {
+            let (context, link) = (Arc::clone(&context), Arc::clone(link));
+            let (outlet, limit) = (outlet.clone(), limit.clone());
             streams.spawn(Stream { context, link, interrupts, outlet, limit }.run());
         }
         drop(outlet);
-        let watchdog = Watchdog::new(context, links.clone());
         let pass_on_stop = async {
             // An error means that nobody is left to say so.
             drop(stop.wait_for(|is_stopped| *is_stopped).await);

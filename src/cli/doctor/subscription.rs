@@ -35,7 +35,7 @@ pub(super) fn lines(finding: &Finding, settings: &Pubsub, horizon: Duration) -> 
         Finding::Unauthenticated(error) => {
             fail(&format!("{}: {error}", Loss::Unauthenticated.advice()))
         }
-        Finding::NoToken(error) => fail(&format!("{}: {error}", Loss::Credentials.advice())),
+        Finding::NoToken(_, error) => fail(&format!("{}: {error}", Loss::Credentials.advice())),
         Finding::Unreachable(error) => fail(&format!(
             "failed to ask for it: {error}; check its name, and that the endpoint is Pub/Sub"
         )),

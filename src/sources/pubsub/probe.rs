@@ -11,6 +11,7 @@ use google_cloud_pubsub::client::SubscriptionAdmin;
 use google_cloud_pubsub::model::Subscription;
 
 use super::error::{SourceError, error_chain};
+use super::status::AuthStage;
 use crate::config;
 
 /// Longest wait for the answer. Google's take well under a second.
@@ -27,8 +28,8 @@ pub enum Finding {
     Forbidden,
     /// Google refuses the token.
     Unauthenticated(String),
-    /// There is no token to ask with.
-    NoToken(String),
+    /// There is no token to ask with: where that failed, and why.
+    NoToken(AuthStage, String),
     /// There was no answer, or none that Pub/Sub gives.
     Unreachable(String),
 }
@@ -69,7 +70,7 @@ impl Probe {
 fn of_error(error: &google_cloud_pubsub::Error) -> Finding {
     let text = || error_chain(error);
     if error.is_authentication() {
-        return Finding::NoToken(text());
+        return Finding::NoToken(AuthStage::Token, text());
     }
     // A proxy answers with a bare HTTP status.
     match (error.status().map(|status| status.code), error.http_status_code()) {

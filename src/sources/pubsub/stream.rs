@@ -83,8 +83,6 @@ impl Stream {
         let mut backoff = Backoff::new(&self.context.settings);
         let mut reason = OpenReason::Start;
         while let Some(client) = self.connect(&mut backoff).await {
-            // What was to end the last stream must not end this one.
-            while self.interrupts.try_recv().is_ok() {}
             self.context.emit(SourceEvent::StreamOpened { reason });
             let opened_at = self.context.clock.now();
             let (end, token) = self.pull(&client).await;
@@ -117,11 +115,19 @@ impl Stream {
     /// Builds a client, again and again until that succeeds. `None` if the outlet closes.
     async fn connect(&mut self, backoff: &mut Backoff) -> Option<Client> {
         loop {
-            // A token server that never answers must not hold up the end.
             let built = tokio::select! {
+                // What was to end the last stream is taken before there is another one to end.
                 biased;
-                () = self.outlet.closed() => return None,
-                built = self.build_client() => built,
+                // A token server that never answers must not hold up the end, nor a key that came
+                // after the file was read.
+                there_is_one = new_key(&self.outlet, &mut self.interrupts) => {
+                    if !there_is_one {
+                        return None;
+                    }
+                    backoff.reset();
+                    continue;
+                }
+                built = build_client(&self.context, &self.link) => built,
             };
             let error = match built {
                 Ok(client) => return Some(client),
@@ -145,39 +151,13 @@ impl Stream {
         }
     }
 
-    async fn build_client(&self) -> Result<Client, SourceError> {
-        let (context, interrupter) = (Arc::clone(&self.context), self.link.interrupter());
-        let attempts = Arc::new(Attempts::new(context.clock.clone(), interrupter));
-        let credentials = auth::credentials(&context.settings).await?;
-        let observed = Observed { credentials, attempts: Arc::clone(&attempts), context };
-        let endpoint = &self.context.settings.endpoint;
-        let builder = Subscriber::builder().with_credentials(observed);
-        let builder = match endpoint.url() {
-            None => builder,
-            Some(url) => builder.with_endpoint(url),
-        };
-        let built = builder.build().await;
-        let subscriber = built.map_err(|error| SourceError::client(endpoint, error))?;
-        Ok(Client { subscriber, attempts })
-    }
-
     /// Waits before the next attempt; a new key ends the wait. False if the outlet closes.
     async fn wait(&mut self, backoff: &mut Backoff) -> bool {
-        let sleep = tokio::time::sleep(backoff.next_delay());
-        tokio::pin!(sleep);
-        loop {
-            tokio::select! {
-                () = self.outlet.closed() => return false,
-                () = &mut sleep => return true,
-                interrupt = self.interrupts.recv() => match interrupt {
-                    Some(Interrupt::NewKey) => {
-                        backoff.reset();
-                        return true;
-                    }
-                    // These mean the stream that has ended.
-                    Some(Interrupt::Idle | Interrupt::Stalled | Interrupt::Unreachable) => {}
-                    None => return false,
-                },
+        tokio::select! {
+            () = tokio::time::sleep(backoff.next_delay()) => true,
+            there_is_one = new_key(&self.outlet, &mut self.interrupts) => {
+                backoff.reset();
+                there_is_one
             }
         }
     }
@@ -232,6 +212,38 @@ impl Stream {
             tracing::warn!(subscription, error, retry_within_s, "{}", loss.advice());
         }
     }
+}
+
+/// Waits for a new key. False if the outlet closes.
+async fn new_key(outlet: &Outlet, interrupts: &mut mpsc::Receiver<Interrupt>) -> bool {
+    loop {
+        let interrupt = tokio::select! {
+            () = outlet.closed() => return false,
+            interrupt = interrupts.recv() => interrupt,
+        };
+        match interrupt {
+            Some(Interrupt::NewKey) => return true,
+            // These mean the stream that has ended.
+            Some(Interrupt::Idle | Interrupt::Stalled | Interrupt::Unreachable) => {}
+            None => return false,
+        }
+    }
+}
+
+async fn build_client(context: &Arc<Context>, link: &Link) -> Result<Client, SourceError> {
+    let attempts = Arc::new(Attempts::new(context.clock.clone(), link.interrupter()));
+    let credentials = auth::credentials(&context.settings).await?;
+    let observed =
+        Observed { credentials, attempts: Arc::clone(&attempts), context: Arc::clone(context) };
+    let endpoint = &context.settings.endpoint;
+    let builder = Subscriber::builder().with_credentials(observed);
+    let builder = match endpoint.url() {
+        None => builder,
+        Some(url) => builder.with_endpoint(url),
+    };
+    let built = builder.build().await;
+    let subscriber = built.map_err(|error| SourceError::client(endpoint, error))?;
+    Ok(Client { subscriber, attempts })
 }
 
 /// Connects at the first `next`.

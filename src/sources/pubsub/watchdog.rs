@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::auth;
 use super::context::Context;
@@ -35,30 +35,34 @@ pub(super) struct Watchdog {
     is_silent: bool,
 }
 
-/// The credentials file, as it was when it was last looked at.
+/// The credentials file.
 struct Key {
     path: PathBuf,
+    /// The version that was taken up last, or that is no good.
     seen: Option<Stamp>,
+    /// Not before then is one tried that there was no token for.
+    next_try: ClockTime,
 }
 
-/// Tells one version of a file from another: a new file has another inode, a written one another
-/// time.
-type Stamp = (u64, u64, Option<SystemTime>);
+/// Tells one version of a file from another: a new file has another inode, and one that was
+/// written, or that somebody else may read now, another time of change.
+type Stamp = (u64, u64, i64, i64);
 
 impl Key {
-    fn stamp(&self) -> Option<Stamp> {
-        let found = fs::metadata(&self.path).ok()?;
-        Some((found.ino(), found.len(), found.modified().ok()))
+    fn new(path: PathBuf) -> Self {
+        let seen = stamp(&path);
+        Self { path, seen, next_try: ClockTime::default() }
     }
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = fs::metadata(path).ok()?;
+    Some((found.ino(), found.len(), found.ctime(), found.ctime_nsec()))
 }
 
 impl Watchdog {
     pub(super) fn new(context: Arc<Context>, links: Vec<Arc<Link>>) -> Self {
-        let key = auth::key_file(&context.settings).map(|path| {
-            let mut key = Key { path, seen: None };
-            key.seen = key.stamp();
-            key
-        });
+        let key = auth::key_file(&context.settings).map(Key::new);
         let next_probe = context.clock.now();
         Self { context, links, probe: None, next_probe, reachable: None, key, is_silent: false }
     }
@@ -77,23 +81,40 @@ impl Watchdog {
     /// Takes up a key file that changed, once it is good.
     async fn look_at_key(&mut self) {
         let Some(key) = &mut self.key else { return };
-        let stamp = key.stamp();
-        if stamp == key.seen {
+        let (stamp, now) = (stamp(&key.path), self.context.clock.now());
+        if stamp == key.seen || now < key.next_try {
             return;
         }
-        key.seen = stamp;
         let path = key.path.display();
-        match auth::credentials(&self.context.settings).await {
+        let error = match auth::credentials(&self.context.settings).await {
             Ok(_) => {
                 tracing::info!(%path, "the credentials file changed: streams are opened with it");
+                key.seen = stamp;
                 self.probe = None;
                 self.links.iter().for_each(|link| link.interrupt(Interrupt::NewKey));
+                return;
             }
-            Err(error) => {
-                let error = error_chain(&error);
-                tracing::error!(error, "the credentials file changed and is no good: kept the old");
-                self.context.auth_failed(AuthStage::Credentials);
-            }
+            Err(error) => error,
+        };
+        if let Some(stage) = error.auth_stage() {
+            self.context.auth_failed(stage);
+        }
+        let cause = error_chain(&error);
+        if error.is_configuration() {
+            key.seen = stamp;
+            tracing::error!(
+                error = cause,
+                "the credentials file changed and is no good: kept the old"
+            );
+        } else {
+            let wait = self.context.settings.probe_interval;
+            key.next_try = now.after(wait);
+            let retry_in_s = wait.as_secs_f64();
+            tracing::warn!(
+                error = cause,
+                retry_in_s,
+                "the credentials file changed, and there is no token for it yet: kept the old"
+            );
         }
     }
 
@@ -124,14 +145,20 @@ impl Watchdog {
     async fn ask(&mut self) -> Finding {
         if let Some(probe) = self.probe.take() {
             let finding = probe.ask().await;
-            if !matches!(finding, Finding::Unreachable(_) | Finding::NoToken(_)) {
+            if !matches!(finding, Finding::Unreachable(_) | Finding::NoToken(..)) {
                 self.probe = Some(probe);
                 return finding;
             }
         }
         let built = match auth::credentials(&self.context.settings).await {
             Ok(credentials) => Probe::new(&self.context.settings, credentials).await,
-            Err(error) => return Finding::NoToken(error_chain(&error)),
+            Err(error) => {
+                let text = error_chain(&error);
+                return match error.auth_stage() {
+                    Some(stage) => Finding::NoToken(stage, text),
+                    None => Finding::Unreachable(text),
+                };
+            }
         };
         match built {
             Ok(probe) => {
@@ -155,8 +182,8 @@ impl Watchdog {
                 self.context.auth_failed(AuthStage::Request);
                 true
             }
-            Finding::NoToken(_) => {
-                self.context.auth_failed(AuthStage::Token);
+            Finding::NoToken(stage, _) => {
+                self.context.auth_failed(*stage);
                 false
             }
             Finding::Unreachable(_) => false,
@@ -166,8 +193,11 @@ impl Watchdog {
             return;
         }
         match finding {
-            Finding::Unreachable(error) | Finding::NoToken(error) => {
+            Finding::Unreachable(error) => {
                 tracing::warn!(subscription, error, "Pub/Sub can't be reached");
+            }
+            Finding::NoToken(_, error) => {
+                tracing::warn!(subscription, error, "there is no token to ask Pub/Sub with");
             }
             Finding::Unauthenticated(error) => {
                 tracing::warn!(subscription, error, "Pub/Sub answers, and refuses the token");
@@ -217,5 +247,29 @@ impl Watchdog {
                  too",
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_somebody_else_may_read_is_another_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key.json");
+        assert_eq!(stamp(&path), None);
+        fs::write(&path, "{}").unwrap();
+        let before = stamp(&path).unwrap();
+        assert_eq!(stamp(&path), Some(before));
+        // The clock of files may tick as rarely as every 10 ms.
+        let mut ticks = (0..1000).map(|_| {
+            std::thread::park_timeout(Duration::from_millis(1));
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            stamp(&path)
+        });
+        assert!(ticks.any(|now| now.is_some_and(|now| now != before)));
     }
 }

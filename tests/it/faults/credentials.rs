@@ -1,9 +1,8 @@
 //! Service-account keys: accepted, refused, revoked and replaced.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 
-use pubsub_test_server::{Auth, End, Key, Server};
+use pubsub_test_server::{Admin, Auth, End, Key, Rule, Server};
 use serde_json::json;
 
 use super::{LIMIT, Trial, home};
@@ -13,7 +12,11 @@ use crate::support::token_server::{TOKEN, TokenServer};
 
 const EMAIL: &str = "hearthd@test.iam.gserviceaccount.com";
 const AUTH_UP: &str = "hearthd_auth_up";
+const EXPIRY: &str = "hearthd_auth_token_expiry_timestamp_seconds";
 const STREAM_UP: &str = "hearthd_pubsub_stream_up";
+const NEW_KEY: &str = "hearthd_pubsub_stream_opens_total{reason=\"new_key\"}";
+const NO_KEY: &str = "hearthd_auth_failures_total{stage=\"credentials\"}";
+const NO_TOKEN: &str = "hearthd_auth_failures_total{stage=\"token\"}";
 
 /// A home whose service needs credentials for the server.
 fn home_with_endpoint(server: &Server) -> Home {
@@ -42,9 +45,24 @@ fn authenticated(key: &Key) -> Trial {
     trial
 }
 
+/// The credentials file of workload identity that asks this token server.
+fn workload_identity(home: &Home, tokens: &TokenServer) -> String {
+    let subject = home.path("subject-token");
+    fs::write(&subject, "token-of-the-platform").unwrap();
+    let file = json!({
+        "type": "external_account",
+        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/\
+                     providers/p",
+        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
+        "token_url": format!("http://{}/v1/token", tokens.host()),
+        "credential_source": {"file": subject},
+    });
+    file.to_string()
+}
+
 /// Replaces the key as careful tools do: written beside it, then renamed over it.
-fn replace_key(home: &Home, key: &Key) {
-    fs::write(home.path("key.new"), key.json()).unwrap();
+fn replace_key(home: &Home, text: &str) {
+    fs::write(home.path("key.new"), text).unwrap();
     fs::rename(home.path("key.new"), home.path("key.json")).unwrap();
 }
 
@@ -54,7 +72,7 @@ fn a_signed_token_is_accepted_and_its_expiry_shown() {
     let trial = authenticated(&key);
     assert!(trial.server.log().auth_failures.is_empty());
     assert_eq!(trial.service.series(AUTH_UP), 1);
-    let expiry = trial.service.series("hearthd_auth_token_expiry_timestamp_seconds");
+    let expiry = trial.service.series(EXPIRY);
     let last = trial.service.series("hearthd_last_message_received_timestamp_seconds");
     assert!((last..last + 3700).contains(&expiry), "{expiry} after {last}");
     trial.finish();
@@ -87,8 +105,8 @@ fn a_revoked_key_is_replaced_by_a_new_file() {
     // A key that is written in place may be read half-way; it is read again.
     let text = new.json();
     fs::write(trial.home.path("key.json"), text.split_at(text.len() / 2).0).unwrap();
-    trial.wait_for("hearthd_auth_failures_total{stage=\"credentials\"}", |failures| failures > 0);
-    replace_key(&trial.home, &new);
+    trial.wait_for(NO_KEY, |failures| failures > 0);
+    replace_key(&trial.home, &new.json());
     trial.wait_for(AUTH_UP, |up| up == 1);
     trial.finish();
 }
@@ -98,10 +116,67 @@ fn a_rotated_key_is_taken_up_while_the_old_one_still_works() {
     let (old, new) = (Key::generate(EMAIL), Key::generate(EMAIL));
     let trial = authenticated(&old);
     trial.server.script(|faults| faults.auth = Auth::Anyone);
-    replace_key(&trial.home, &new);
-    let opens = "hearthd_pubsub_stream_opens_total{reason=\"new_key\"}";
-    trial.wait_for(opens, |opens| opens == 1);
+    replace_key(&trial.home, &new.json());
+    trial.wait_for(NEW_KEY, |opens| opens == 1);
     trial.server.require_auth(new.public());
+    trial.finish();
+}
+
+#[test]
+fn new_credentials_are_tried_until_there_is_a_token_for_them() {
+    let tokens = TokenServer::start();
+    tokens.set_failing(true);
+    let key = Key::generate(EMAIL);
+    let trial = authenticated(&key);
+    trial.server.script(|faults| faults.auth = Auth::Anyone);
+    replace_key(&trial.home, &workload_identity(&trial.home, &tokens));
+    trial.wait_for(NO_TOKEN, |failures| failures > 0);
+    // The file is good.
+    assert_eq!(trial.service.series(NO_KEY), 0);
+    tokens.set_failing(false);
+    trial.wait_for(NEW_KEY, |opens| opens == 1);
+    trial.finish();
+}
+
+#[test]
+fn a_key_that_comes_while_there_is_no_token_yet_is_taken_up() {
+    let tokens = TokenServer::start();
+    tokens.set_holding(true);
+    let (server, new) = (Server::start(), Key::generate(EMAIL));
+    let mut home = home_with_endpoint(&server);
+    let old = workload_identity(&home, &tokens);
+    set_credentials(&mut home, &old);
+    // The first question comes 3 s after the start. It waits for a token too, for 30 s, and then
+    // the file is looked at only after that.
+    home.environment.insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "60s".to_owned());
+    let mut trial = Trial::with(server, home);
+    // That of the start, which gave it up, and that of the stream.
+    trial.wait_for_server("the stream asks for a token", |_| tokens.requests() >= 2);
+    replace_key(&trial.home, &new.json());
+    let changed = "the credentials file changed: streams are opened with it";
+    let is_seen = wait_until(2 * LIMIT, || trial.service.log().contains(changed));
+    assert!(is_seen, "{}", trial.service.log());
+    // The old credentials work too.
+    tokens.set_holding(false);
+    trial.publish(5);
+    // Only tokens of a key say when they expire.
+    trial.wait_for(EXPIRY, |expiry| expiry > 0);
+    trial.finish();
+}
+
+#[test]
+fn a_missing_key_is_no_fault_of_the_token_server() {
+    let key = Key::generate(EMAIL);
+    let trial = authenticated(&key);
+    // A question that isn't answered is asked anew, with new credentials.
+    trial.server.script(|faults| faults.admin = Rule::always(Admin::Status(503)));
+    fs::remove_file(trial.home.path("key.json")).unwrap();
+    let asked = "there is no token to ask Pub/Sub with";
+    trial.wait_for_server("it is asked", |_| trial.service.log().contains(asked));
+    trial.wait_for(NO_KEY, |failures| failures >= 2);
+    assert_eq!(trial.service.series(NO_TOKEN), 0);
+    replace_key(&trial.home, &key.json());
+    trial.server.script(|faults| faults.admin = Rule::off());
     trial.finish();
 }
 
@@ -110,17 +185,8 @@ fn workload_identity_exchanges_a_token() {
     let tokens = TokenServer::start();
     let server = Server::start();
     let mut home = home_with_endpoint(&server);
-    let subject = home.path("subject-token");
-    fs::write(&subject, "token-of-the-platform").unwrap();
-    let file = json!({
-        "type": "external_account",
-        "audience": "//iam.googleapis.com/projects/1/locations/global/workloadIdentityPools/p/\
-                     providers/p",
-        "subject_token_type": "urn:ietf:params:oauth:token-type:jwt",
-        "token_url": format!("http://{}/v1/token", tokens.host()),
-        "credential_source": {"file": subject},
-    });
-    set_credentials(&mut home, &file.to_string());
+    let file = workload_identity(&home, &tokens);
+    set_credentials(&mut home, &file);
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     trial.drain();
@@ -138,7 +204,7 @@ fn the_metadata_server_is_asked_until_it_answers() {
     home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
     let mut trial = Trial::with(server, home);
     trial.publish(5);
-    trial.wait_for("hearthd_auth_failures_total{stage=\"token\"}", |failures| failures >= 2);
+    trial.wait_for(NO_TOKEN, |failures| failures >= 2);
     assert_eq!(trial.service.series(AUTH_UP), 0);
     tokens.set_failing(false);
     trial.drain();
@@ -171,20 +237,15 @@ fn a_stream_that_gets_no_token_any_more_is_not_up() {
 
 #[test]
 fn a_token_server_that_never_answers_does_not_delay_the_end() {
-    let silent = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    silent.set_nonblocking(true).unwrap();
+    let tokens = TokenServer::start();
+    tokens.set_holding(true);
     let server = Server::start();
     let mut home = home_with_endpoint(&server);
-    let host = silent.local_addr().unwrap().to_string();
-    home.environment.insert("GCE_METADATA_HOST".to_owned(), host);
+    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
     let service = home.start("run");
-    // The first is of the start, which gave it up; the second one of the stream, which waits.
-    let mut requests = Vec::new();
-    let asked = wait_until(LIMIT, || {
-        requests.extend(silent.accept());
-        requests.len() == 2
-    });
-    assert!(asked, "{}", service.log());
+    // The first request is of the start, which gave it up; the second one of the stream.
+    let is_waiting = wait_until(LIMIT, || tokens.requests() >= 2);
+    assert!(is_waiting, "{}", service.log());
     service.stop();
 }
 

@@ -3,8 +3,8 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 
 /// The token that it gives out.
@@ -21,6 +21,9 @@ pub(crate) struct TokenServer {
 struct Shared {
     is_over: AtomicBool,
     fails: AtomicBool,
+    holds: Mutex<bool>,
+    goes_on: Condvar,
+    requests: AtomicU64,
     answers: AtomicU64,
 }
 
@@ -46,6 +49,17 @@ impl TokenServer {
         self.shared.fails.store(fails, Ordering::Relaxed);
     }
 
+    /// From now on it holds requests, or answers them again, also those that it held.
+    pub(crate) fn set_holding(&self, holds: bool) {
+        *self.shared.holds.lock().unwrap() = holds;
+        self.shared.goes_on.notify_all();
+    }
+
+    /// How many requests came.
+    pub(crate) fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::Relaxed)
+    }
+
     /// How many requests it answered.
     pub(crate) fn answers(&self) -> u64 {
         self.shared.answers.load(Ordering::Relaxed)
@@ -55,6 +69,7 @@ impl TokenServer {
 impl Drop for TokenServer {
     fn drop(&mut self) {
         self.shared.is_over.store(true, Ordering::Relaxed);
+        self.set_holding(false);
         // Wakes it, to see that it is over.
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
         let ended = self.thread.take().map(JoinHandle::join);
@@ -63,13 +78,15 @@ impl Drop for TokenServer {
 }
 
 fn serve(listener: &TcpListener, shared: &Shared) {
-    for connection in listener.incoming() {
-        if shared.is_over.load(Ordering::Relaxed) {
-            return;
+    thread::scope(|scope| {
+        for connection in listener.incoming() {
+            if shared.is_over.load(Ordering::Relaxed) {
+                return;
+            }
+            // A client that goes away is not this server's business.
+            scope.spawn(|| connection.and_then(|stream| answer(stream, shared)).ok());
         }
-        // A client that goes away is not this server's business.
-        connection.and_then(|stream| answer(stream, shared)).ok();
-    }
+    });
 }
 
 fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
@@ -89,6 +106,8 @@ fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         }
     }
     request.read_exact(&mut vec![0; length])?;
+    shared.requests.fetch_add(1, Ordering::Relaxed);
+    drop(shared.goes_on.wait_while(shared.holds.lock().unwrap(), |holds| *holds).unwrap());
     let status = if shared.fails.load(Ordering::Relaxed) {
         "503 Service Unavailable"
     } else if first.contains("/token") {
