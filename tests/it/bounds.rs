@@ -12,7 +12,7 @@ use hearthd::record;
 use hearthd::sources::capture::Reader;
 use serde_json::{Value, json};
 
-use super::support::replay::settings;
+use super::support::replay::{memory, run_lines, settings};
 
 /// Feeds a trait update of that resource; returns the flags of its event.
 fn flags(engine: &mut Engine, resource: &str) -> Value {
@@ -51,4 +51,41 @@ fn traits_of_names_that_the_graph_does_not_know_have_an_end_too() {
     assert_eq!(flags(&mut engine, "homes/more"), json!(["untracked_resource"]));
     assert_eq!(flags(&mut engine, "homes/1"), json!([]));
     assert_eq!(engine.traits().as_object().unwrap().len(), MAX_RESOURCES);
+}
+
+/// Clips of one session beyond what is kept, then a thread that has it.
+fn clips_and_thread(order: impl Iterator<Item = usize>) -> Vec<String> {
+    let line = |index: usize, kind: &str, fields: Value, thread: Value| {
+        let name = format!("sdm.devices.events.{kind}");
+        let update = json!({"name": "enterprises/p/devices/d", "events": {name: fields}});
+        let event = json!({"eventId": index.to_string(), "timestamp": "2025-06-09T13:52:05Z",
+            "eventThreadId": thread, "resourceUpdate": update});
+        event.to_string()
+    };
+    let clip = |n: usize| {
+        let fields = json!({"eventSessionId": "s", "previewUrl": format!("https://c/{n:04}")});
+        line(n, "CameraClipPreview.ClipPreview", fields, Value::Null)
+    };
+    let motion = json!({"eventSessionId": "s"});
+    let thread = line(1000, "CameraMotion.Motion", motion, json!("t"));
+    order.map(clip).chain([thread]).collect()
+}
+
+#[test]
+fn a_session_of_many_clips_shows_a_later_thread_the_same_ones_whatever_their_order() {
+    const MANY: usize = 300;
+    let shown = |order: Vec<usize>, batches: &[usize]| {
+        let lines = clips_and_thread(order.into_iter());
+        let output = run_lines(&lines, memory(), batches);
+        let [notification] = <[Value; 1]>::try_from(output.last_revisions()).unwrap();
+        notification["clips"].clone()
+    };
+    let clip = |n| json!({"sessionId": "s", "previewUrl": format!("https://c/{n:04}")});
+    let expected: Value = (0..256).map(clip).collect();
+    let one_by_one = vec![1; MANY + 1];
+    for batches in [&[MANY + 1][..], &one_by_one] {
+        assert_eq!(shown((0..MANY).collect(), batches), expected);
+        assert_eq!(shown((0..MANY).rev().collect(), batches), expected);
+        assert_eq!(shown((0..MANY).map(|n| n * 7 % MANY).collect(), batches), expected);
+    }
 }
