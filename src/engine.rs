@@ -45,8 +45,8 @@ pub use self::work::{Arrival, Loaded, Lookup, Restored, Session};
 use crate::event::{ClockTime, DedupeKey, Event, Flag, NotificationId};
 use crate::record::Record;
 
-/// Notifications kept in memory (about 3 KiB each), since most get their messages within a minute;
-/// the store has the rest.
+/// Notifications kept in memory, since most get their messages within a minute; the store has the
+/// rest. About 3 KiB each, but five sets of 256 texts of 4 KiB at worst.
 const NOTIFICATION_CACHE: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
 
 /// Most open notifications, since each has a timer in memory (about 60 bytes). Beyond it the

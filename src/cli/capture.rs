@@ -56,7 +56,7 @@ pub struct Args {
 
 /// Captures until a limit is reached or a signal comes, and says on standard error how much.
 pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let settings = Settings::load(args.config.as_deref(), environment)?;
+    let settings = Settings::load_with_pubsub(args.config.as_deref(), environment)?;
     let pubsub = settings.require_pubsub()?;
     telemetry::init(&settings.log, environment);
     let clock = Clock::start(ClockTime::default());

@@ -65,8 +65,7 @@ pub async fn run(
 }
 
 fn load(args: &Args, environment: &BTreeMap<String, String>) -> Result<Settings, Faults> {
-    let settings = Settings::load(args.config.as_deref(), environment)?;
-    settings.require_pubsub()?;
+    let settings = Settings::load_with_pubsub(args.config.as_deref(), environment)?;
     Ok(settings)
 }
 

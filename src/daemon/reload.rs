@@ -61,8 +61,7 @@ impl Reload {
     }
 
     fn read(&self) -> Result<Settings, Faults> {
-        let new = Settings::load(self.path.as_deref(), &self.environment)?;
-        new.require_pubsub()?;
+        let new = Settings::load_with_pubsub(self.path.as_deref(), &self.environment)?;
         Ok(new)
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! One [`Changes`] is one transaction. Each row is named once, in its last state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::graph::Node;
@@ -47,6 +47,8 @@ pub struct Changes {
     pub members: Vec<(SessionKey, NotificationId)>,
     /// Clips of sessions, which later threads of that session join.
     pub clips: Vec<(SessionKey, String, ClockTime)>,
+    /// Clips that are kept no more, some of them of `clips`: written after those.
+    pub dropped_clips: BTreeSet<(SessionKey, String)>,
     /// Events that now wait for their turn.
     pub held: Vec<Arc<Held>>,
     /// Events that waited in the store and don't any more, by their arrival.
@@ -73,6 +75,7 @@ impl Changes {
             && self.held.is_empty()
             && self.unheld.is_empty()
             && self.clips.is_empty()
+            && self.dropped_clips.is_empty()
     }
 }
 

@@ -18,8 +18,8 @@ use crate::record::Record;
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
 const MAX_PENDING_BYTES: usize = 64 << 20;
 
-/// Last released sort keys kept in memory (about 200 bytes each, 5 KiB at most); the store has the
-/// rest.
+/// Last released sort keys kept in memory (about 200 bytes each; an ordering key has at most the
+/// 4 KiB that the decoder takes); the store has the rest.
 const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
 /// What the event log of one ordering key is sorted by (contract, section 3).

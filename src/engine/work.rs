@@ -161,19 +161,21 @@ impl Work {
 
     /// Notes a clip of a session, unless it has enough with smaller addresses.
     pub(super) fn add_clip(&mut self, join: &Join<'_>, at: ClockTime) {
-        let horizon = self.horizon;
-        let clips = &mut self.loaded.sessions.entry(join.session).or_default().clips;
+        let Self { loaded, changes, horizon, .. } = self;
+        let clips = &mut loaded.sessions.entry(join.session).or_default().clips;
         // What is forgotten takes no room from what is not.
-        clips.retain(|_, first| at.since(*first) < horizon);
-        if clips.contains_key(join.url) {
-            return;
+        let forgotten = clips.extract_if(.., |_, first| at.since(*first) >= *horizon);
+        let forgotten = forgotten.map(|(url, _)| (join.session, url));
+        changes.dropped_clips.extend(forgotten);
+        if !clips.contains_key(join.url) {
+            let url = join.url.to_owned();
+            clips.insert(url.clone(), at);
+            changes.clips.push((join.session, url.clone(), at));
+            changes.dropped_clips.remove(&(join.session, url));
         }
-        clips.insert(join.url.to_owned(), at);
         while clips.len() > MAX_CLIPS {
-            clips.pop_last();
-        }
-        if clips.contains_key(join.url) {
-            self.changes.clips.push((join.session, join.url.to_owned(), at));
+            let largest = clips.pop_last();
+            changes.dropped_clips.extend(largest.map(|(url, _)| (join.session, url)));
         }
     }
 
@@ -275,9 +277,12 @@ mod tests {
                 assert!(work.loaded.sessions[&SESSION].clips.len() <= MAX_CLIPS);
             }
             assert_eq!(urls(&work, 0), kept, "{order:?}");
-            // A clip that came and went in one step is written and in nobody's way.
-            let written: BTreeSet<_> = work.changes.clips.iter().map(|(_, url, _)| url).collect();
-            assert!(kept.iter().all(|url| written.contains(url)), "{order:?}");
+            let changes = &work.changes;
+            let written: BTreeSet<_> =
+                changes.clips.iter().map(|(_, url, _)| url.clone()).collect();
+            let dropped = changes.dropped_clips.iter().map(|(_, url)| url.clone()).collect();
+            let stored: Vec<_> = written.difference(&dropped).cloned().collect();
+            assert_eq!(stored, kept, "{order:?}");
         }
     }
 
@@ -301,5 +306,8 @@ mod tests {
         assert!(!urls(&work, 9).contains(&"https://d".to_owned()), "there is no room yet");
         add(&mut work, "https://d", 10);
         assert_eq!(urls(&work, 10), ["https://d"]);
+        let dropped: Vec<_> =
+            work.changes.dropped_clips.iter().map(|(_, url)| url.clone()).collect();
+        assert_eq!(dropped, (0..MAX_CLIPS).map(url).collect::<Vec<_>>());
     }
 }

@@ -42,8 +42,8 @@ use crate::config;
 /// must not keep the service from being ready.
 const FIRST_TOKEN_LIMIT: Duration = Duration::from_secs(3);
 
-/// Acks one message; dropping it without acking makes Pub/Sub deliver it again. As long as it lives,
-/// the message is outstanding.
+/// Acks one message; dropping it without acking makes Pub/Sub deliver it again. As long as it
+/// lives, the message is outstanding.
 #[derive(Debug)]
 pub struct Ack {
     handler: Option<Handler>,

@@ -117,6 +117,9 @@ impl Memory {
         self.members.extend(changes.members);
         let clips = changes.clips.into_iter();
         self.clips.extend(clips.map(|(session, url, at)| ((session, url), at)));
+        for dropped in &changes.dropped_clips {
+            self.clips.remove(dropped);
+        }
         self.released.extend(changes.released);
         for arrival in &changes.unheld {
             self.held.remove(arrival);

@@ -1,18 +1,19 @@
 //! What grows with the names that messages bring has an end.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use hearthd::engine::graph::Node;
 use hearthd::engine::traits::{Fields, TraitRow};
-use hearthd::engine::{Arrival, Engine, Loaded, MAX_RESOURCES, Restored};
-use hearthd::event::{ClockTime, ResourceName};
+use hearthd::engine::{Arrival, Engine, Loaded, Lookup, MAX_RESOURCES, Restored};
+use hearthd::event::{ClockTime, ResourceName, SessionKey};
 use hearthd::pipeline::Pipeline;
 use hearthd::record;
 use hearthd::sources::capture::Reader;
 use serde_json::{Value, json};
 
-use super::support::replay::{memory, run_lines, settings};
+use super::support::replay::{Disk, memory, messages, run_lines, settings};
 
 /// Feeds a trait update of that resource; returns the flags of its event.
 fn flags(engine: &mut Engine, resource: &str) -> Value {
@@ -53,8 +54,8 @@ fn traits_of_names_that_the_graph_does_not_know_have_an_end_too() {
     assert_eq!(engine.traits().as_object().unwrap().len(), MAX_RESOURCES);
 }
 
-/// Clips of one session beyond what is kept, then a thread that has it.
-fn clips_and_thread(order: impl Iterator<Item = usize>) -> Vec<String> {
+/// Clips of one session, then a motion of it, of that thread if it is not null.
+fn clips_and_motion(order: impl Iterator<Item = usize>, thread: Value) -> Vec<String> {
     let line = |index: usize, kind: &str, fields: Value, thread: Value| {
         let name = format!("sdm.devices.events.{kind}");
         let update = json!({"name": "enterprises/p/devices/d", "events": {name: fields}});
@@ -67,15 +68,35 @@ fn clips_and_thread(order: impl Iterator<Item = usize>) -> Vec<String> {
         line(n, "CameraClipPreview.ClipPreview", fields, Value::Null)
     };
     let motion = json!({"eventSessionId": "s"});
-    let thread = line(1000, "CameraMotion.Motion", motion, json!("t"));
-    order.map(clip).chain([thread]).collect()
+    let motion = line(1000, "CameraMotion.Motion", motion, thread);
+    order.map(clip).chain([motion]).collect()
+}
+
+#[test]
+fn a_store_keeps_no_more_clips_of_a_session_than_are_shown() {
+    let disk = Disk::new();
+    for store in [memory(), disk.store()] {
+        let mut pipeline = Pipeline::open(store, settings()).unwrap();
+        for message in messages(&clips_and_motion((0..300).rev(), Value::Null)) {
+            let at = ClockTime::from_utc(message.raw.received_at.0.at());
+            let (raw, decoded) = Pipeline::decode(&settings().decode, message);
+            pipeline.step(vec![Arrival { at, raw, decoded }], at).unwrap();
+        }
+        // The notification of a session has its key as its id.
+        let [(id, _)] = <[_; 1]>::try_from(pipeline.store().notifications().unwrap()).unwrap();
+        let key = SessionKey(id.0);
+        let session_clips = BTreeSet::from([key]);
+        let lookup = Lookup { session_clips, ..Lookup::default() };
+        let loaded = pipeline.store().load(&lookup).unwrap();
+        assert_eq!(loaded.sessions[&key].clips.len(), 256);
+    }
 }
 
 #[test]
 fn a_session_of_many_clips_shows_a_later_thread_the_same_ones_whatever_their_order() {
     const MANY: usize = 300;
     let shown = |order: Vec<usize>, batches: &[usize]| {
-        let lines = clips_and_thread(order.into_iter());
+        let lines = clips_and_motion(order.into_iter(), json!("t"));
         let output = run_lines(&lines, memory(), batches);
         let [notification] = <[Value; 1]>::try_from(output.last_revisions()).unwrap();
         notification["clips"].clone()

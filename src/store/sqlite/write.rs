@@ -38,6 +38,11 @@ fn payloads_and_sessions(connection: &Connection, changes: &Changes) -> Result<(
     for (session, url, at) in &changes.clips {
         clip.execute(params![session.0, url, at.0])?;
     }
+    let mut drop_clip =
+        connection.prepare_cached("DELETE FROM clips WHERE session = ?1 AND url = ?2")?;
+    for (session, url) in &changes.dropped_clips {
+        drop_clip.execute(params![session.0, url])?;
+    }
     Ok(())
 }
 
