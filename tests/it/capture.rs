@@ -12,6 +12,7 @@ use pubsub_test_server::{Message, Server};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::crash::shim::Disk;
 use crate::support::command::{Done, command, fixture, hearthd};
 use crate::support::emulator::wait_until;
 
@@ -201,6 +202,25 @@ fn what_is_acked_is_in_the_file_whenever_it_dies() {
         drop(running);
         let (acked, written) = (bench.server.acked(), set(&bench.ids(name)));
         assert!(acked.len() < 2_000, "it died too late");
+        assert!(acked.is_subset(&written), "{} acked, {} written", acked.len(), written.len());
+    }
+}
+
+#[test]
+fn what_is_acked_is_in_the_file_when_the_power_fails() {
+    for name in ["day.jsonl", "day.jsonl.gz", "day.jsonl.zst"] {
+        let bench = Bench::new();
+        let disk = Disk::new(&bench.path(name));
+        bench.server.publish((0..200).map(|number| format!("{{\"n\":{number}}}")));
+        let mut command = bench.command(name, &["--ack"]);
+        command.envs(disk.environment(None));
+        let running = Running::start(command);
+        assert!(wait_until(LIMIT, || bench.server.acked_count() > 0), "nothing is acked");
+        running.signal("KILL");
+        drop(running);
+        disk.lose_power(None);
+        assert!(bench.path(name).exists(), "its name is lost");
+        let (acked, written) = (bench.server.acked(), set(&bench.ids(name)));
         assert!(acked.is_subset(&written), "{} acked, {} written", acked.len(), written.len());
     }
 }

@@ -4,7 +4,7 @@
 //! The library that plays the disk is `crash/shim.c`.
 
 mod load;
-mod shim;
+pub(crate) mod shim;
 mod trial;
 
 use std::time::Duration;

@@ -37,8 +37,8 @@ struct Message<'a> {
 #[derive(Serialize)]
 struct Attributes {}
 
-/// A capture file that is being written. Lines are whole and on disk after `sync`; a compressed
-/// file is complete after `finish`.
+/// A capture file that is being written. Its name is on disk from the start; lines are whole and on
+/// disk after `sync`; a compressed file is complete after `finish`.
 pub(super) struct CaptureFile {
     encoder: Encoder,
     /// The same file, for what encoders don't pass on.
@@ -56,12 +56,15 @@ impl CaptureFile {
     /// Makes the file, for its owner alone: it holds user ids and clip addresses. Refuses one that
     /// exists.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
-        let encoder =
-            File::options().write(true).create_new(true).mode(0o600).open(path).and_then(|file| {
-                let encoder = Encoder::new(file.try_clone()?, path)?;
-                Ok(Self { encoder, file, path: path.to_owned() })
-            });
-        encoder.with_context(|| {
+        let create = || {
+            let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+            // Its name too, or a loss of power could take away what was acked.
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
+            let encoder = Encoder::new(file.try_clone()?, path)?;
+            Ok::<_, io::Error>(Self { encoder, file, path: path.to_owned() })
+        };
+        create().with_context(|| {
             format!("failed to make {}; name a file that doesn't exist yet", path.display())
         })
     }
@@ -90,11 +93,7 @@ impl CaptureFile {
     /// Completes the file, and waits until it is on disk.
     pub(super) fn finish(self) -> anyhow::Result<()> {
         let Self { encoder, path, .. } = self;
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = folder.unwrap_or(Path::new("."));
         let finished = encoder.finish().and_then(|file| file.sync_all());
-        // The folder too, or the file's name could be lost.
-        let finished = finished.and_then(|()| File::open(folder)?.sync_all());
         finished.with_context(|| failed(&path))
     }
 }

@@ -116,6 +116,16 @@ static void copy_path(ino_t inode, char path[PATH_MAX]) {
     join(path, synced, number);
 }
 
+/* The file, readable. If it is, it isn't opened anew: to close that would drop SQLite's locks. */
+static int readable(int fd) {
+    char link[64];
+    if ((fcntl(fd, F_GETFL) & O_ACCMODE) != O_WRONLY) return fd;
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    int original = open(link, O_RDONLY | O_CLOEXEC);
+    if (original < 0) die(link);
+    return original;
+}
+
 /* What is in the file now survives. */
 static void sync_content(int fd) {
     struct stat status;
@@ -124,14 +134,16 @@ static void sync_content(int fd) {
     copy_path(status.st_ino, path);
     int copy = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (copy < 0) die(path);
+    int original = readable(fd);
     off_t offset = 0;
     while (offset < status.st_size) {
-        ssize_t sent = sendfile(copy, fd, &offset, (size_t)(status.st_size - offset));
+        ssize_t sent = sendfile(copy, original, &offset, (size_t)(status.st_size - offset));
         if (sent < 0) die("sendfile");
         if (sent == 0) break;
     }
     if (syscall(SYS_ftruncate, copy, offset) != 0) die("ftruncate");
     close(copy);
+    if (original != fd) close(original);
 }
 
 /* A file that was never synced may survive its name: then it is empty. */
