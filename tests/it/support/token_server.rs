@@ -89,6 +89,12 @@ fn serve(listener: &TcpListener, shared: &Shared) {
     });
 }
 
+impl Shared {
+    fn wait_to_go_on(&self) {
+        drop(self.goes_on.wait_while(self.holds.lock().unwrap(), |holds| *holds).unwrap());
+    }
+}
+
 fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     let mut request = BufReader::new(stream);
     let mut first = String::new();
@@ -107,7 +113,7 @@ fn answer(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     }
     request.read_exact(&mut vec![0; length])?;
     shared.requests.fetch_add(1, Ordering::Relaxed);
-    drop(shared.goes_on.wait_while(shared.holds.lock().unwrap(), |holds| *holds).unwrap());
+    shared.wait_to_go_on();
     let status = if shared.fails.load(Ordering::Relaxed) {
         "503 Service Unavailable"
     } else if first.contains("/token") {
