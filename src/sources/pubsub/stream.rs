@@ -30,8 +30,8 @@ use crate::sources::{Delivery, Incoming};
 /// healthy server and short for the supervisor that waits; acks that don't make it cost a
 /// redelivery.
 const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-/// Longest wait for the acks of a stream that ended while hearthd goes on; most leave at once. Where
-/// a store fails for longer, the library goes on by itself: it renews leases for an hour, its
+/// Longest wait for the acks of a stream that ended while hearthd goes on; most leave at once.
+/// Where a store fails for longer, the library goes on by itself: it renews leases for an hour, its
 /// default, and sends acks when they come. Only the end no longer waits for these.
 const LINGER_LIMIT: Duration = Duration::from_secs(60);
 /// Streams that ended and whose acks are still waited for. So many mean that a server answers no
