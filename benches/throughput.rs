@@ -59,8 +59,8 @@ const COMMITS: usize = 300;
 const OUTSTANDING: usize = 1_000;
 const BUSY: Duration = Duration::from_secs(4);
 
-/// The same in a flood. Acks leave every 100 ms, so that many messages more than that come in
-/// meanwhile, or both sides wait for acks most of the time.
+/// The same in a flood. The library sends acks when it has 1,000 of them, or after 100 ms: with no
+/// more messages outstanding than that, a service that acks whole batches waits for it.
 const OUTSTANDING_IN_FLOOD: usize = 10_000;
 
 /// Longest wait for a subject, which has long failed by then.

@@ -1,5 +1,7 @@
 //! Every way out of the real binary has an end, whoever holds on to it.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -31,5 +33,16 @@ fn a_reader_that_reads_nothing_does_not_keep_it_from_stopping() {
         let is_up = service.get("/readyz").is_some() && server.unacked().is_empty();
         is_up && service.has_settled() && service.series(backlog) > 0
     });
+    service.stop();
+}
+
+#[test]
+fn half_a_request_does_not_keep_it_from_stopping() {
+    let home = Home::without_server();
+    let service = home.start("run");
+    let mut slow = TcpStream::connect(service.http_address()).unwrap();
+    slow.write_all(b"G").unwrap();
+    // It has been accepted when one that came after it is answered.
+    assert!(service.get("/readyz").is_some());
     service.stop();
 }

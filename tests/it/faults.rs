@@ -6,7 +6,6 @@ mod below_grpc;
 mod credentials;
 mod disk;
 mod floods;
-mod slow_clients;
 mod statuses;
 mod streams;
 

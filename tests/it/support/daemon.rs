@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
@@ -118,6 +119,11 @@ impl Home {
 }
 
 impl Service {
+    /// Where it serves metrics and health.
+    pub(crate) fn http_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.http_port).into()
+    }
+
     /// The body of a good answer; `None` while there is none.
     pub(crate) fn get(&self, path: &str) -> Option<String> {
         let (status, body) = http::request(self.http_port, "GET", path, "").ok()?;
