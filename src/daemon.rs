@@ -117,6 +117,7 @@ pub async fn run(
     drop(source.await);
     stop_sinks.send_replace(true);
     service.finish_sinks(sinks).await;
+    // A store that failed for good is not written once more.
     if outcome.is_ok() {
         service.note_progress();
     }

@@ -184,22 +184,12 @@ impl Pipeline {
             let arrival = spare.decode(&self.settings.decode);
             let committed = match self.merge(vec![arrival], spare.at, retried)? {
                 Ok(committed) => committed,
-                Err(_) => self.merge_or_end(vec![spare.rejected()], spare.at, retried)?,
+                Err(_) => or_end(self.merge(vec![spare.rejected()], spare.at, retried)?),
             };
             all.add(committed);
         }
-        all.add(self.merge_or_end(Vec::new(), until, None)?);
+        all.add(or_end(self.merge(Vec::new(), until, None)?));
         Ok(all)
-    }
-
-    /// A panic that no message is to blame for ends the process: it would come again.
-    fn merge_or_end(
-        &mut self,
-        arrivals: Vec<Arrival>,
-        until: ClockTime,
-        retried: Option<(i64, &Quarantined)>,
-    ) -> Result<Committed, StoreError> {
-        self.merge(arrivals, until, retried)?.map_or_else(|panic| resume_unwind(panic), Ok)
     }
 
     /// Lets the engine work and commits what came of it. After a panic nothing of that is kept.
@@ -209,10 +199,7 @@ impl Pipeline {
         until: ClockTime,
         retried: Option<(i64, &Quarantined)>,
     ) -> Result<std::thread::Result<Committed>, StoreError> {
-        let mut engine = match self.engine.take() {
-            Some(engine) => engine,
-            None => Engine::restore(self.settings.engine, self.store.restore()?),
-        };
+        let mut engine = self.take_engine()?;
         let mut loaded = self.store.load(&engine.lookup(&arrivals, until))?;
         if let Some((_, message)) = retried {
             engine.unsee(message, &mut loaded);
@@ -238,6 +225,13 @@ impl Pipeline {
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
         Ok(Ok(committed))
+    }
+
+    fn take_engine(&mut self) -> Result<Engine, StoreError> {
+        match self.engine.take() {
+            Some(engine) => Ok(engine),
+            None => Ok(Engine::restore(self.settings.engine, self.store.restore()?)),
+        }
     }
 
     /// Forgets what is past its retention, if that is due; when there is more, at once again.
@@ -272,8 +266,10 @@ impl Pipeline {
 
     /// When a step without messages should end before one that ends at `until`: see
     /// [`Engine::overdue`].
-    pub fn overdue(&self, until: ClockTime) -> Option<ClockTime> {
-        self.engine.as_ref().and_then(|engine| engine.overdue(until))
+    pub fn overdue(&mut self, until: ClockTime) -> Result<Option<ClockTime>, StoreError> {
+        // Also after a failed step: a store that failed for a night has as many timers due.
+        let engine = self.take_engine()?;
+        Ok(self.engine.insert(engine).overdue(until))
     }
 
     /// False while only a deadline can make room for more messages.
@@ -309,6 +305,11 @@ impl Pipeline {
     pub fn decode_settings(&self) -> &DecodeSettings {
         &self.settings.decode
     }
+}
+
+/// A panic that no message is to blame for ends the process: it would come again.
+fn or_end(merged: std::thread::Result<Committed>) -> Committed {
+    merged.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 impl From<&crate::config::Settings> for PipelineSettings {

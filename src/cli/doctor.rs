@@ -65,8 +65,7 @@ pub async fn run(
 }
 
 fn load(args: &Args, environment: &BTreeMap<String, String>) -> Result<Settings, Faults> {
-    let settings = Settings::load_with_pubsub(args.config.as_deref(), environment)?;
-    Ok(settings)
+    Settings::load_with_pubsub(args.config.as_deref(), environment)
 }
 
 /// Returns how far this machine's clock is ahead of the server's, if that is known.

@@ -201,7 +201,7 @@ impl Replay<'_> {
         let arrivals = std::mem::take(&mut self.batch);
         let until = until.max(self.clock());
         let first = arrivals.first().map_or(until, |arrival| arrival.at);
-        while let Some(deadline) = self.pipeline.overdue(first) {
+        while let Some(deadline) = self.pipeline.overdue(first)? {
             self.commit(Vec::new(), deadline)?;
         }
         self.commit(arrivals, until)?;

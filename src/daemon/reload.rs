@@ -61,7 +61,6 @@ impl Reload {
     }
 
     fn read(&self) -> Result<Settings, Faults> {
-        let new = Settings::load_with_pubsub(self.path.as_deref(), &self.environment)?;
-        Ok(new)
+        Settings::load_with_pubsub(self.path.as_deref(), &self.environment)
     }
 }

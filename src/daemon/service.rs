@@ -238,7 +238,7 @@ impl Service {
 
     /// Runs timers without messages, while there are too many for the step of a batch.
     fn run_overdue(&mut self, now: ClockTime) -> Result<(), StoreError> {
-        while let Some(until) = self.pipeline.overdue(now) {
+        while let Some(until) = self.pipeline.overdue(now)? {
             let committed = tokio::task::block_in_place(|| self.pipeline.step(Vec::new(), until))?;
             self.count(&committed);
             self.health.beat(self.clock.now());

@@ -1,7 +1,7 @@
 //! The ordered lane: events are held per ordering key by an arrival timer, then released in order.
 //!
-//! Judges lateness only within one ordering key, and only against what was released
-//! there. Does not know what an event says.
+//! Judges lateness only within one ordering key, and only against what was released there. Does not
+//! know what an event says.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;

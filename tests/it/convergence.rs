@@ -8,8 +8,10 @@ use hearthd::engine::Arrival;
 use hearthd::event::ClockTime;
 use hearthd::pipeline::Pipeline;
 use hearthd::sources::Incoming;
+use hearthd::store::Store;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
+use rusqlite::Connection;
 use serde_json::{Value, json};
 
 use super::support::model::{self, Delivery, dedupe_key};
@@ -250,10 +252,12 @@ fn a_cache_that_overflows_within_a_batch_does_not_show() {
     assert_eq!(output.counts.late, THREADS as u64);
 }
 
-/// After a night without power every timer may be due.
-#[test]
-fn timers_that_are_due_at_once_run_in_parts_as_they_would_in_one() {
-    const THREADS: usize = 3000;
+/// So many notifications that their timers, which after a night without power are all due, are too
+/// many for one step.
+const OPEN: usize = 3000;
+
+/// A pipeline in which those are open, and the next morning.
+fn the_night_before(store: Store) -> (Pipeline, ClockTime) {
     let line = |n: usize| {
         let time = format!("2025-06-09T13:52:{:02}.{:03}Z", n / 1000, n % 1000);
         let event = json!({
@@ -263,30 +267,45 @@ fn timers_that_are_due_at_once_run_in_parts_as_they_would_in_one() {
         });
         json!({"publishTime": time, "event": event}).to_string()
     };
-    let lines: Vec<_> = (0..THREADS).map(line).collect();
-    let open = || {
-        let mut pipeline = Pipeline::open(memory(), settings()).unwrap();
-        let mut now = ClockTime::default();
-        let arrivals = messages(&lines).into_iter().map(|message| {
-            let (raw, decoded) = Pipeline::decode(&settings().decode, message);
-            now = ClockTime::from_utc(raw.received_at.0.at());
-            Arrival { at: now, raw, decoded }
-        });
-        pipeline.step(arrivals.collect(), now).unwrap();
-        (pipeline, now.after(Duration::from_secs(3600)))
-    };
+    let lines: Vec<_> = (0..OPEN).map(line).collect();
+    let mut pipeline = Pipeline::open(store, settings()).unwrap();
+    let mut now = ClockTime::default();
+    let arrivals = messages(&lines).into_iter().map(|message| {
+        let (raw, decoded) = Pipeline::decode(&settings().decode, message);
+        now = ClockTime::from_utc(raw.received_at.0.at());
+        Arrival { at: now, raw, decoded }
+    });
+    pipeline.step(arrivals.collect(), now).unwrap();
+    (pipeline, now.after(Duration::from_secs(3600)))
+}
+
+#[test]
+fn timers_that_are_due_at_once_run_in_parts_as_they_would_in_one() {
     let text = |pipeline: &Pipeline| {
         let rows = pipeline.store().journal(0, usize::MAX).unwrap();
         rows.into_iter().map(|row| row.line).collect::<Vec<_>>()
     };
-    let (mut at_once, morning) = open();
-    assert_eq!(at_once.step(Vec::new(), morning).unwrap().tally.closed, THREADS as u64);
-    let (mut in_parts, _) = open();
+    let (mut at_once, morning) = the_night_before(memory());
+    assert_eq!(at_once.step(Vec::new(), morning).unwrap().tally.closed, OPEN as u64);
+    let (mut in_parts, _) = the_night_before(memory());
     let mut parts = Vec::new();
-    while let Some(until) = in_parts.overdue(morning) {
+    while let Some(until) = in_parts.overdue(morning).unwrap() {
         parts.push(in_parts.step(Vec::new(), until).unwrap().tally.closed);
     }
     parts.push(in_parts.step(Vec::new(), morning).unwrap().tally.closed);
     assert_eq!(text(&in_parts), text(&at_once));
     assert!(parts.len() > 1 && parts.iter().all(|closed| *closed < 1100), "{parts:?}");
+}
+
+#[test]
+fn a_store_that_failed_for_a_night_leaves_timers_that_run_in_parts() {
+    let disk = Disk::new();
+    let (mut pipeline, morning) = the_night_before(disk.store());
+    let before = pipeline.overdue(morning).unwrap();
+    let other = Connection::open(disk.path()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    pipeline.step(Vec::new(), morning).unwrap_err();
+    drop(other);
+    assert!(before.is_some());
+    assert_eq!(pipeline.overdue(morning).unwrap(), before);
 }

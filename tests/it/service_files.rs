@@ -145,6 +145,11 @@ fn the_key_that_the_unit_hands_over_is_the_one_that_is_read() {
     assert!(said.contains(file.to_str().unwrap()), "{said}");
 }
 
+/// What stands between the first `opening` and the next quote.
+fn up_to_quote<'a>(text: &'a str, opening: &str) -> &'a str {
+    text.split_once(opening).unwrap().1.split_once('"').unwrap().0
+}
+
 /// The arguments of the Dockerfile's instructions of that name, in order.
 fn instructions(name: &str) -> Vec<Vec<String>> {
     let text = read("deploy/Dockerfile");
@@ -154,9 +159,8 @@ fn instructions(name: &str) -> Vec<Vec<String>> {
 
 #[test]
 fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
-    let version = read("Cargo.toml");
-    let (_, version) = version.split_once("\nrust-version = \"").unwrap();
-    let (version, _) = version.split_once('"').unwrap();
+    let manifest = read("Cargo.toml");
+    let version = up_to_quote(&manifest, "\nrust-version = \"");
     let from = instructions("FROM");
     let image = format!("docker.io/library/rust:{version}-");
     assert!(from[0][0].starts_with(&image), "{} is not {image}…", from[0][0]);
@@ -182,8 +186,7 @@ fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
 #[test]
 fn the_image_is_told_its_revision_before_it_is_built() {
     let code = read("src/metrics/register.rs");
-    let (_, variable) = code.split_once("option_env!(\"").unwrap();
-    let (variable, _) = variable.split_once('"').unwrap();
+    let variable = up_to_quote(&code, "option_env!(\"");
     let dockerfile = read("deploy/Dockerfile");
     let line_of = |line: &str| dockerfile.lines().position(|other| other.starts_with(line));
     // An argument holds from its line to the end of its stage.

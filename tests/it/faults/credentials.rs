@@ -25,6 +25,13 @@ fn home_with_endpoint(server: &Server) -> Home {
     home
 }
 
+/// The same with tokens of a metadata server.
+fn home_with_metadata(server: &Server, tokens: &TokenServer) -> Home {
+    let mut home = home_with_endpoint(server);
+    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
+    home
+}
+
 /// Makes `key.json` the credentials file.
 fn set_credentials(home: &mut Home, text: &str) {
     let path = home.path("key.json");
@@ -200,8 +207,7 @@ fn the_metadata_server_is_asked_until_it_answers() {
     let tokens = TokenServer::start();
     tokens.set_failing(true);
     let server = Server::start();
-    let mut home = home_with_endpoint(&server);
-    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
+    let home = home_with_metadata(&server, &tokens);
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     trial.wait_for(NO_TOKEN, |failures| failures >= 2);
@@ -217,8 +223,7 @@ fn the_metadata_server_is_asked_until_it_answers() {
 fn a_stream_that_gets_no_token_any_more_is_not_up() {
     let tokens = TokenServer::start();
     let server = Server::start();
-    let mut home = home_with_endpoint(&server);
-    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
+    let mut home = home_with_metadata(&server, &tokens);
     home.environment.insert("HEARTHD_PUBSUB__IDLE_REOPEN".to_owned(), "1s".to_owned());
     // A stream that works is not asked about.
     home.environment.insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "60s".to_owned());
@@ -240,8 +245,7 @@ fn a_token_server_that_never_answers_does_not_delay_the_end() {
     let tokens = TokenServer::start();
     tokens.set_holding(true);
     let server = Server::start();
-    let mut home = home_with_endpoint(&server);
-    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
+    let home = home_with_metadata(&server, &tokens);
     let service = home.start("run");
     // The first request is of the start, which gave it up; the second one of the stream.
     let is_waiting = wait_until(LIMIT, || tokens.requests() >= 2);
