@@ -39,14 +39,19 @@ const RESIDENT_LIMIT: u64 = 512 << 20;
 
 fn main() -> anyhow::Result<()> {
     // `cargo bench` adds an option of its own.
-    let mut arguments = std::env::args().skip(1).filter(|argument| !argument.starts_with("--"));
-    let seconds = arguments.next().map_or(Ok(600.0), |text| text.parse::<f64>());
+    let mut arguments = std::env::args()
+        .skip(1)
+        .filter(|argument| !argument.starts_with("--"));
+    let seconds = arguments
+        .next()
+        .map_or(Ok(600.0), |text| text.parse::<f64>());
     let seed = arguments.next().map(|text| text.parse::<u64>()).transpose();
     let (seconds, seed) = (seconds.context("SECONDS")?, seed.context("SEED")?);
     let seed = seed.unwrap_or_else(|| Clock::start(ClockTime::default()).now().0.unsigned_abs());
     // As much stack as the service's threads have.
     let run = std::thread::spawn(move || run(seconds, seed));
-    run.join().map_err(|_| anyhow!("the fuzzer itself panicked"))?
+    run.join()
+        .map_err(|_| anyhow!("the fuzzer itself panicked"))?
 }
 
 fn run(seconds: f64, seed: u64) -> anyhow::Result<()> {
@@ -69,14 +74,21 @@ fn run(seconds: f64, seed: u64) -> anyhow::Result<()> {
 }
 
 fn live(corpus: &Corpus, seed: u64, total: &mut Total) -> anyhow::Result<()> {
-    let folder = seed.is_multiple_of(ON_DISK_IN).then(|| Path::new("/dev/shm"));
+    let folder = seed
+        .is_multiple_of(ON_DISK_IN)
+        .then(|| Path::new("/dev/shm"));
     let mut life = Life::new(corpus, seed, folder)?;
     for _ in 0..EPOCHS {
         let message = total.counts.messages + life.counts.messages;
-        life.epoch(EPOCH_MESSAGES).with_context(|| format!("after message {message}"))?;
+        life.epoch(EPOCH_MESSAGES)
+            .with_context(|| format!("after message {message}"))?;
         let resident = resident()?;
         total.peak = total.peak.max(resident);
-        ensure!(resident <= RESIDENT_LIMIT, "{} MiB resident", resident >> 20);
+        ensure!(
+            resident <= RESIDENT_LIMIT,
+            "{} MiB resident",
+            resident >> 20
+        );
     }
     total.add(&life.counts);
     Ok(())
@@ -104,15 +116,34 @@ impl Total {
     }
 
     fn line(&self) -> anyhow::Result<String> {
-        let Self { lives, counts, peak } = self;
+        let Self {
+            lives,
+            counts,
+            peak,
+        } = self;
         let resident = resident()? >> 20;
         let peak = peak >> 20;
-        Ok(format!("{lives} lives, {} messages, {resident} MiB, peak {peak} MiB", counts.messages))
+        Ok(format!(
+            "{lives} lives, {} messages, {resident} MiB, peak {peak} MiB",
+            counts.messages
+        ))
     }
 
     fn print(&self, seconds: f64) -> anyhow::Result<()> {
-        let Self { lives, counts, peak } = self;
-        let Counts { messages, bytes, duplicates, quarantined, emitted, late, .. } = counts;
+        let Self {
+            lives,
+            counts,
+            peak,
+        } = self;
+        let Counts {
+            messages,
+            bytes,
+            duplicates,
+            quarantined,
+            emitted,
+            late,
+            ..
+        } = counts;
         println!("| | |\n|---|---:|");
         println!("| seconds | {seconds:.0} |");
         println!("| lives | {lives} |");
@@ -139,6 +170,9 @@ impl Total {
 fn resident() -> anyhow::Result<u64> {
     const PAGE: u64 = 4096;
     let pages = std::fs::read_to_string("/proc/self/statm").context("/proc/self/statm")?;
-    let resident = pages.split(' ').nth(1).context("/proc/self/statm has one field")?;
+    let resident = pages
+        .split(' ')
+        .nth(1)
+        .context("/proc/self/statm has one field")?;
     Ok(resident.parse::<u64>()? * PAGE)
 }

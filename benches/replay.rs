@@ -61,9 +61,14 @@ fn main() -> anyhow::Result<()> {
         times[2].push(rows.write(&store.path().join("bare.db"))?);
         store.close()?;
         let store = tempfile::tempdir_in(folder.path())?;
-        times[3].push(timed(|| replay(&capture, Some(store.path().join("replay.db"))))?);
+        times[3].push(timed(|| {
+            replay(&capture, Some(store.path().join("replay.db")))
+        })?);
         store.close()?;
-        eprintln!("seconds of (a) to (d): {:.2?}", times.each_ref().map(|runs| runs.last()));
+        eprintln!(
+            "seconds of (a) to (d): {:.2?}",
+            times.each_ref().map(|runs| runs.last())
+        );
     }
     let [parse, memory, bare, sqlite] = times.map(measure::median);
     let megabytes = lines.len() as f64 / 1e6;
@@ -75,10 +80,25 @@ fn main() -> anyhow::Result<()> {
     println!("{TIMED_MESSAGES} messages, {megabytes:.0} MB; medians of {RUNS} runs\n");
     println!("| | seconds | µs a message | ratio | target |");
     println!("|---|---:|---:|---:|---:|");
-    row("(a) parse the lines into `serde_json::Value`", parse, "1", "");
-    row("(b) `replay`, memory store", memory, &format!("{:.2} × (a)", memory / parse), "≤ 6");
+    row(
+        "(a) parse the lines into `serde_json::Value`",
+        parse,
+        "1",
+        "",
+    );
+    row(
+        "(b) `replay`, memory store",
+        memory,
+        &format!("{:.2} × (a)", memory / parse),
+        "≤ 6",
+    );
     row("(c) bare SQLite loop, the same rows", bare, "1", "");
-    row("(d) `replay --state`", sqlite, &format!("{:.2} × (c)", sqlite / bare), "≤ 1.5");
+    row(
+        "(d) `replay --state`",
+        sqlite,
+        &format!("{:.2} × (c)", sqlite / bare),
+        "≤ 1.5",
+    );
     println!();
     println!("| | seconds | peak memory | target |");
     println!("|---|---:|---:|---:|");
@@ -97,7 +117,10 @@ fn arrivals(
 ) -> anyhow::Result<impl Iterator<Item = anyhow::Result<(ClockTime, Incoming)>>> {
     Ok(capture::open(capture)?.map(|incoming| {
         let incoming = incoming?;
-        Ok((ClockTime::from_utc(incoming.raw.received_at.0.at()), incoming))
+        Ok((
+            ClockTime::from_utc(incoming.raw.received_at.0.at()),
+            incoming,
+        ))
     }))
 }
 

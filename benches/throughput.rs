@@ -130,10 +130,22 @@ fn print_rates(bare: Vec<f64>, [run, client, memory]: [Vec<Flooded>; 3]) {
     println!("Medians of {ROUNDS} rounds; messages of about 900 bytes\n");
     println!("| | messages a second | µs of processor time each | ratio | target |");
     println!("|---|---:|---:|---:|---:|");
-    println!("| (a) bare SQLite loop, the rows of (b) | {:.0} | | 1 | |", median(bare));
-    println!("| (b) `run` | {} | {of_bare:.2} × (a) | ≥ 0.6 |", columns(&run));
-    println!("| (c) bare client, pull and ack | {} | 1 | |", columns(&client));
-    println!("| (d) `run` in memory | {} | {of_client:.2} × (c) | ≥ 0.25 |", columns(&memory));
+    println!(
+        "| (a) bare SQLite loop, the rows of (b) | {:.0} | | 1 | |",
+        median(bare)
+    );
+    println!(
+        "| (b) `run` | {} | {of_bare:.2} × (a) | ≥ 0.6 |",
+        columns(&run)
+    );
+    println!(
+        "| (c) bare client, pull and ack | {} | 1 | |",
+        columns(&client)
+    );
+    println!(
+        "| (d) `run` in memory | {} | {of_client:.2} × (c) | ≥ 0.25 |",
+        columns(&memory)
+    );
 }
 
 /// The median and the 99th percentile.
@@ -161,7 +173,9 @@ fn print_delays_and_memory(
 }
 
 fn bodies(capture: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
-    capture::open(capture)?.map(|incoming| Ok(incoming?.raw.body.to_vec())).collect()
+    capture::open(capture)?
+        .map(|incoming| Ok(incoming?.raw.body.to_vec()))
+        .collect()
 }
 
 /// The messages of one run on a disk, as they come at that rate.
@@ -197,7 +211,11 @@ fn flood(
     wait(&server, &mut subject, reached(1.0))?;
     let rate = (server.acked_count() - first) as f64 / stopwatch.seconds();
     let cpu = subject.cpu_seconds()? * 1e6 / count as f64;
-    Ok(Flooded { rate, cpu, peak: subject.peak_mebibytes()? })
+    Ok(Flooded {
+        rate,
+        cpu,
+        peak: subject.peak_mebibytes()?,
+    })
 }
 
 /// The peak memory of the service in MiB, from 1,000 messages that it can't commit, as another
@@ -208,10 +226,20 @@ fn outstanding(bodies: &[Vec<u8>], folder: &Path) -> anyhow::Result<f64> {
     store.execute_batch("BEGIN IMMEDIATE")?;
     server.publish(&bodies[1..=2 * OUTSTANDING]);
     std::thread::sleep(BUSY);
-    let peak = server.log().streams.iter().map(|stream| stream.peak_messages).max();
-    ensure!(peak >= i64::try_from(OUTSTANDING).ok(), "{peak:?} were outstanding");
+    let peak = server
+        .log()
+        .streams
+        .iter()
+        .map(|stream| stream.peak_messages)
+        .max();
+    ensure!(
+        peak >= i64::try_from(OUTSTANDING).ok(),
+        "{peak:?} were outstanding"
+    );
     store.execute_batch("ROLLBACK")?;
-    wait(&server, &mut subject, |server| server.acked_count() > 2 * OUTSTANDING as u64)?;
+    wait(&server, &mut subject, |server| {
+        server.acked_count() > 2 * OUTSTANDING as u64
+    })?;
     subject.peak_mebibytes()
 }
 
@@ -232,7 +260,11 @@ fn wait(
     let stopwatch = Stopwatch::start();
     while !condition(server) {
         if stopwatch.seconds() > LIMIT || !subject.is_running()? {
-            bail!("ended or too slow, {} acked:\n{}", server.acked_count(), subject.log()?);
+            bail!(
+                "ended or too slow, {} acked:\n{}",
+                server.acked_count(),
+                subject.log()?
+            );
         }
         // Asking holds the server up.
         std::thread::sleep(Duration::from_millis(2));
@@ -250,11 +282,17 @@ fn delays(bodies: &[Vec<u8>], folder: &Path) -> anyhow::Result<Vec<f64>> {
     for body in &bodies[1..=TIMED_ONE_BY_ONE] {
         let at = clock.wall_now();
         let publish_time = Some(at.into());
-        server.publish_message(Message { body: body.clone(), publish_time, ..Message::default() });
+        server.publish_message(Message {
+            body: body.clone(),
+            publish_time,
+            ..Message::default()
+        });
         published.push(at);
         std::thread::sleep(PACE);
     }
-    wait(&server, &mut subject, |server| server.acked_count() > TIMED_ONE_BY_ONE as u64)?;
+    wait(&server, &mut subject, |server| {
+        server.acked_count() > TIMED_ONE_BY_ONE as u64
+    })?;
     let committed = commit_times(&subject.log()?)?;
     let delay = |(at, committed): (&DateTime<Utc>, &DateTime<Utc>)| {
         (*committed - at).as_seconds_f64() * 1e3

@@ -97,7 +97,11 @@ impl StoreArgs {
         let open = |path: &Path| Ok(Store::Sqlite(Box::new(Sqlite::open_read_only(path)?)));
         match &self.store {
             Some(path) => open(path),
-            None => open(&Settings::load(self.config.as_deref(), environment)?.store.path),
+            None => open(
+                &Settings::load(self.config.as_deref(), environment)?
+                    .store
+                    .path,
+            ),
         }
     }
 
@@ -153,7 +157,11 @@ struct ChangeArgs {
     #[command(flatten)]
     store: StoreArgs,
     /// Their numbers, as the list shows them
-    #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     ids: Vec<i64>,
     /// All that are there
     #[arg(long)]
@@ -183,7 +191,11 @@ pub fn main(
         Err(error) => {
             let printed = error.print();
             let wrong = error.use_stderr() || printed.is_err();
-            return if wrong { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+            return if wrong {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match dispatch(cli.command, environment) {
@@ -192,7 +204,11 @@ pub fn main(
         Err(error) => {
             // Nothing is left to do if even standard error can't be written.
             drop(writeln!(io::stderr(), "hearthd: {error:#}"));
-            ExitCode::from(if is_configuration(&error) { EXIT_BAD_CONFIG } else { 1 })
+            ExitCode::from(if is_configuration(&error) {
+                EXIT_BAD_CONFIG
+            } else {
+                1
+            })
         }
     }
 }
@@ -235,8 +251,12 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 /// True if only other settings will help.
 fn is_configuration(error: &anyhow::Error) -> bool {
     error.downcast_ref::<Faults>().is_some()
-        || error.downcast_ref::<SourceError>().is_some_and(SourceError::is_configuration)
-        || error.downcast_ref::<DaemonError>().is_some_and(DaemonError::is_configuration)
+        || error
+            .downcast_ref::<SourceError>()
+            .is_some_and(SourceError::is_configuration)
+        || error
+            .downcast_ref::<DaemonError>()
+            .is_some_and(DaemonError::is_configuration)
 }
 
 /// True if the reader of our output went away, as `head` does: that is no failure.

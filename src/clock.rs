@@ -22,7 +22,10 @@ impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
     pub fn start(earliest: ClockTime) -> Self {
         let wall = ClockTime::from_utc(Utc::now());
-        Self { started: Instant::now(), started_at: wall.max(earliest) }
+        Self {
+            started: Instant::now(),
+            started_at: wall.max(earliest),
+        }
     }
 
     /// The engine's clock.

@@ -150,17 +150,26 @@ const DEFAULT_STORE_PATH: &str = "/var/lib/hearthd/hearthd.db";
 // overflow.
 const JOURNAL_MAX_AGE: Limits<Duration> = seconds(7 * DAY, MINUTE, 3_650 * DAY);
 // Below 1 MiB one burst fills the journal; more than 1 TiB is a wrong unit.
-const JOURNAL_MAX_SIZE: Limits<u64> = Limits { default: GIB, range: MIB..=1_024 * GIB };
+const JOURNAL_MAX_SIZE: Limits<u64> = Limits {
+    default: GIB,
+    range: MIB..=1_024 * GIB,
+};
 // Ten minutes cover the redeliveries of a bad connection; no subscription keeps messages for over
 // 31 days, so 90 leave room for a `seek`.
 const HORIZON: Limits<Duration> = seconds(8 * DAY, 10 * MINUTE, 90 * DAY);
 // None is fine, the store knows all keys; ten million take about 1 GB.
-const CACHE_ENTRIES: Limits<u32> = Limits { default: 100_000, range: 0..=10_000_000 };
+const CACHE_ENTRIES: Limits<u32> = Limits {
+    default: 100_000,
+    range: 0..=10_000_000,
+};
 // Zero turns the hold off; after a minute the event log is no longer live, and late events are
 // flagged anyway.
 const HOLD: Limits<Duration> = seconds(2, 0, MINUTE);
 // One is the least that can be held; a million take a few GB.
-const MAX_PENDING_EVENTS: Limits<u32> = Limits { default: 100_000, range: 1..=1_000_000 };
+const MAX_PENDING_EVENTS: Limits<u32> = Limits {
+    default: 100_000,
+    range: 1..=1_000_000,
+};
 // Delivery alone takes up to a second; after an hour nobody stands at the door.
 const MAX_ALERT_AGE: Limits<Duration> = seconds(60, 1, HOUR);
 // A second serves tests; a thread that is open for a day will not end.
@@ -170,7 +179,10 @@ const SESSION_QUIET: Limits<Duration> = seconds(30, 1, HOUR);
 
 const fn seconds(default: u64, min: u64, max: u64) -> Limits<Duration> {
     let range = Duration::from_secs(min)..=Duration::from_secs(max);
-    Limits { default: Duration::from_secs(default), range }
+    Limits {
+        default: Duration::from_secs(default),
+        range,
+    }
 }
 
 impl Settings {
@@ -231,21 +243,28 @@ impl Settings {
     pub fn require_pubsub(&self) -> Result<&Pubsub, Faults> {
         self.pubsub.as_ref().ok_or_else(|| {
             let message = format!("is missing; {}", SubscriptionName::FORMS);
-            Faults::from(Fault { key: "pubsub.subscription".to_owned(), message })
+            Faults::from(Fault {
+                key: "pubsub.subscription".to_owned(),
+                message,
+            })
         })
     }
 }
 
 impl Sdm {
     fn read(table: &mut Table<'_>) -> Self {
-        Self { enterprise: table.parsed("enterprise", enterprise) }
+        Self {
+            enterprise: table.parsed("enterprise", enterprise),
+        }
     }
 }
 
 impl Store {
     fn read(table: &mut Table<'_>) -> Self {
         Self {
-            path: table.text("path").map_or(PathBuf::from(DEFAULT_STORE_PATH), PathBuf::from),
+            path: table
+                .text("path")
+                .map_or(PathBuf::from(DEFAULT_STORE_PATH), PathBuf::from),
             journal_max_age: table.duration("journal_max_age", &JOURNAL_MAX_AGE),
             journal_max_size: table.size("journal_max_size", &JOURNAL_MAX_SIZE),
         }
@@ -304,15 +323,23 @@ impl Http {
     const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
 
     fn read(table: &mut Table<'_>) -> Self {
-        Self { listen: table.parsed("listen", address).unwrap_or(Self::DEFAULT_LISTEN) }
+        Self {
+            listen: table
+                .parsed("listen", address)
+                .unwrap_or(Self::DEFAULT_LISTEN),
+        }
     }
 }
 
 impl Log {
     fn read(table: &mut Table<'_>) -> Self {
         Self {
-            format: table.choice("format", &LogFormat::ALL).unwrap_or(LogFormat::Text),
-            level: table.choice("level", &LogLevel::ALL).unwrap_or(LogLevel::Info),
+            format: table
+                .choice("format", &LogFormat::ALL)
+                .unwrap_or(LogFormat::Text),
+            level: table
+                .choice("level", &LogLevel::ALL)
+                .unwrap_or(LogLevel::Info),
         }
     }
 }
@@ -321,11 +348,17 @@ impl Sink {
     /// `None` if name or kind are at fault, as they have no default. `taken` has the names read so
     /// far, with their tables.
     fn read(table: &mut Table<'_>, taken: &mut BTreeMap<String, String>) -> Option<Self> {
-        table.require("kind", &format!("expected one of: {}", names(&SinkKind::ALL)));
+        table.require(
+            "kind",
+            &format!("expected one of: {}", names(&SinkKind::ALL)),
+        );
         let kind = table.choice("kind", &SinkKind::ALL);
         table.require("name", "give each sink a name of its own");
         let name = table.parsed("name", sink_name);
-        let records = table.choices("records", &RecordKind::ALL.map(|kind| (kind.as_str(), kind)));
+        let records = table.choices(
+            "records",
+            &RecordKind::ALL.map(|kind| (kind.as_str(), kind)),
+        );
         let name = name?;
         match taken.get(&name) {
             Some(other) => {
@@ -338,7 +371,11 @@ impl Sink {
                 taken.insert(name.clone(), table.path().to_owned());
             }
         }
-        Some(Self { name, kind: kind?, records: records.unwrap_or(vec![RecordKind::Notification]) })
+        Some(Self {
+            name,
+            kind: kind?,
+            records: records.unwrap_or(vec![RecordKind::Notification]),
+        })
     }
 }
 
@@ -349,7 +386,9 @@ mod tests {
     use super::*;
 
     fn fixture(name: &str) -> PathBuf {
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config").join(name)
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("fixtures/config")
+            .join(name)
     }
 
     fn load(name: &str) -> Result<Settings, Faults> {
@@ -357,7 +396,10 @@ mod tests {
     }
 
     fn environment(variables: &[(&str, &str)]) -> BTreeMap<String, String> {
-        variables.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        variables
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .collect()
     }
 
     fn from_variables(variables: &[(&str, &str)]) -> Result<Settings, Faults> {
@@ -381,7 +423,11 @@ mod tests {
             let expected = fixture(&name.replace(".toml", ".faults.txt"));
             let directory = fixture("").display().to_string();
             let faults = load(&name).unwrap_err().to_string().replace(&directory, "") + "\n";
-            assert_eq!(faults, std::fs::read_to_string(expected).unwrap_or_default(), "{name}");
+            assert_eq!(
+                faults,
+                std::fs::read_to_string(expected).unwrap_or_default(),
+                "{name}"
+            );
         }
     }
 
@@ -389,15 +435,22 @@ mod tests {
     fn the_full_sample_states_the_defaults() {
         let full = load("full.toml").unwrap();
         let pubsub = full.require_pubsub().unwrap();
-        assert_eq!(pubsub.subscription.as_str(), "projects/my-gcp-project/subscriptions/hearthd");
+        assert_eq!(
+            pubsub.subscription.as_str(),
+            "projects/my-gcp-project/subscriptions/hearthd"
+        );
         let minimal = load("minimal.toml").unwrap();
         let expected = Settings {
             pubsub: Some(Pubsub {
                 credentials_file: Some("/etc/hearthd/service-account.json".into()),
-                endpoint: Endpoint::Named { url: "https://pubsub.googleapis.com".to_owned() },
+                endpoint: Endpoint::Named {
+                    url: "https://pubsub.googleapis.com".to_owned(),
+                },
                 ..minimal.pubsub.clone().unwrap()
             }),
-            sdm: Sdm { enterprise: Some("enterprises/my-project-id".to_owned()) },
+            sdm: Sdm {
+                enterprise: Some("enterprises/my-project-id".to_owned()),
+            },
             sinks: vec![Sink {
                 name: "stdout".to_owned(),
                 kind: SinkKind::Stdout,
@@ -406,7 +459,13 @@ mod tests {
             ..defaults()
         };
         assert_eq!(full, expected);
-        assert_eq!(Settings { pubsub: None, ..minimal }, defaults());
+        assert_eq!(
+            Settings {
+                pubsub: None,
+                ..minimal
+            },
+            defaults()
+        );
     }
 
     #[test]
@@ -423,14 +482,20 @@ mod tests {
         let known: BTreeSet<_> = lists.flat_map(|list| list.split(", ")).collect();
         assert!(known.len() >= 20, "{faults}");
         for key in known {
-            assert!(full.contains(&format!("\n{key} = ")), "full.toml lacks {key}");
+            assert!(
+                full.contains(&format!("\n{key} = ")),
+                "full.toml lacks {key}"
+            );
         }
     }
 
     #[test]
     fn the_environment_overrides_the_file() {
         let variables = environment(&[
-            ("HEARTHD_PUBSUB__SUBSCRIPTION", "projects/other/subscriptions/hearthd"),
+            (
+                "HEARTHD_PUBSUB__SUBSCRIPTION",
+                "projects/other/subscriptions/hearthd",
+            ),
             ("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES", "7"),
             ("HEARTHD_REORDER__HOLD", "5s"),
             ("HEARTHD_STORE__JOURNAL_MAX_SIZE", "2 MiB"),
@@ -442,7 +507,10 @@ mod tests {
         ]);
         let settings = Settings::load(Some(&fixture("full.toml")), &variables).unwrap();
         let pubsub = settings.require_pubsub().unwrap();
-        assert_eq!(pubsub.subscription.as_str(), "projects/other/subscriptions/hearthd");
+        assert_eq!(
+            pubsub.subscription.as_str(),
+            "projects/other/subscriptions/hearthd"
+        );
         assert_eq!(pubsub.max_outstanding_messages, 7);
         assert_eq!(pubsub.max_outstanding_bytes, 64 * MIB);
         assert_eq!(settings.reorder.hold, Duration::from_secs(5));
@@ -454,7 +522,10 @@ mod tests {
     fn the_environment_alone_is_enough() {
         let name = "projects/p/subscriptions/s";
         let settings = from_variables(&[("HEARTHD_PUBSUB__SUBSCRIPTION", name)]).unwrap();
-        assert_eq!(settings.require_pubsub().unwrap().subscription.as_str(), name);
+        assert_eq!(
+            settings.require_pubsub().unwrap().subscription.as_str(),
+            name
+        );
     }
 
     #[test]
@@ -465,22 +536,58 @@ mod tests {
             assert!(faults.contains(name), "{name}={value}: {faults}");
             assert_eq!(faults.lines().count(), 1, "{name}={value}: {faults}");
         };
-        check("HEARTHD_REORDER__HOLD", "2", "reorder.hold: expected a duration with a unit");
-        check("HEARTHD_REORDER__HOLD", "", "reorder.hold: expected a duration with a unit");
-        check("HEARTHD_REORDER__HOLD", "2m", "\"2m\" is outside the valid range of 0s to 1m");
-        check("HEARTHD_DEDUPE__CACHE_ENTRIES", "many", "expected a whole number");
-        check("HEARTHD_DEDUPE__CACHE_ENTRIES", "-1", "\"-1\" is outside the valid range of 0 to");
-        check("HEARTHD_SDM__ENTERPRISE", "", "sdm.enterprise: expected a string");
-        check("HEARTHD_REORDER__HOLDS", "2s", "unknown key, expected one of: hold, max_pending");
+        check(
+            "HEARTHD_REORDER__HOLD",
+            "2",
+            "reorder.hold: expected a duration with a unit",
+        );
+        check(
+            "HEARTHD_REORDER__HOLD",
+            "",
+            "reorder.hold: expected a duration with a unit",
+        );
+        check(
+            "HEARTHD_REORDER__HOLD",
+            "2m",
+            "\"2m\" is outside the valid range of 0s to 1m",
+        );
+        check(
+            "HEARTHD_DEDUPE__CACHE_ENTRIES",
+            "many",
+            "expected a whole number",
+        );
+        check(
+            "HEARTHD_DEDUPE__CACHE_ENTRIES",
+            "-1",
+            "\"-1\" is outside the valid range of 0 to",
+        );
+        check(
+            "HEARTHD_SDM__ENTERPRISE",
+            "",
+            "sdm.enterprise: expected a string",
+        );
+        check(
+            "HEARTHD_REORDER__HOLDS",
+            "2s",
+            "unknown key, expected one of: hold, max_pending",
+        );
         check("HEARTHD_REORDER_HOLD", "2s", "unknown variable");
         check("HEARTHD_REORDER__HOLD__MAX", "2s", "unknown variable");
         check("HEARTHD_REORDER__", "2s", "unknown variable");
         check("HEARTHD_REORDER__HOLD[1]", "2s", "unknown variable");
         check("HEARTHD_reorder__hold", "2s", "unknown variable");
-        check("HEARTHD_SINKS", "stdout", "lists such as sinks are set in the file");
+        check(
+            "HEARTHD_SINKS",
+            "stdout",
+            "lists such as sinks are set in the file",
+        );
         check("HEARTHD_SINKS__KIND", "stdout", "unknown variable");
         check("HEARTHD_HTTP_PORT", "9464", "unknown variable");
-        check("PUBSUB_EMULATOR_HOST", "http://localhost:8085", "not a host and port");
+        check(
+            "PUBSUB_EMULATOR_HOST",
+            "http://localhost:8085",
+            "not a host and port",
+        );
     }
 
     #[test]
@@ -505,11 +612,17 @@ mod tests {
     #[test]
     fn a_timer_may_be_just_below_the_horizon() {
         let variables = |timeout| {
-            [("HEARTHD_DEDUPE__HORIZON", "1h"), ("HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT", timeout)]
+            [
+                ("HEARTHD_DEDUPE__HORIZON", "1h"),
+                ("HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT", timeout),
+            ]
         };
         assert!(from_variables(&variables("3599s")).is_ok());
         let faults = from_variables(&variables("3600s")).unwrap_err().to_string();
-        assert!(faults.contains("(from HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT)"), "{faults}");
+        assert!(
+            faults.contains("(from HEARTHD_NOTIFICATIONS__THREAD_TIMEOUT)"),
+            "{faults}"
+        );
     }
 
     #[test]
@@ -517,24 +630,42 @@ mod tests {
         let variables = environment(&[("PUBSUB_EMULATOR_HOST", "localhost:8085")]);
         let settings = Settings::load(Some(&fixture("minimal.toml")), &variables).unwrap();
         let url = "http://localhost:8085".to_owned();
-        assert_eq!(settings.require_pubsub().unwrap().endpoint, Endpoint::Emulator { url });
+        assert_eq!(
+            settings.require_pubsub().unwrap().endpoint,
+            Endpoint::Emulator { url }
+        );
     }
 
     #[test]
     fn a_missing_subscription_explains_both_forms() {
         let faults = defaults().require_pubsub().unwrap_err();
-        let [fault] = faults.as_slice() else { panic!("{faults}") };
+        let [fault] = faults.as_slice() else {
+            panic!("{faults}")
+        };
         assert_eq!(fault.key, "pubsub.subscription");
-        assert!(fault.message.contains("projects/my-gcp-project/subscriptions/hearthd"));
-        assert!(fault.message.contains("projects/sdm-prod/topics/enterprise-"));
+        assert!(
+            fault
+                .message
+                .contains("projects/my-gcp-project/subscriptions/hearthd")
+        );
+        assert!(
+            fault
+                .message
+                .contains("projects/sdm-prod/topics/enterprise-")
+        );
     }
 
     #[test]
     fn a_missing_subscription_is_one_fault_of_several() {
         let variables = environment(&[("HEARTHD_REORDER__HOLD", "2")]);
         let faults = Settings::load_with_pubsub(None, &variables).unwrap_err();
-        let [subscription, hold] = faults.as_slice() else { panic!("{faults}") };
-        assert_eq!(subscription, &defaults().require_pubsub().unwrap_err().as_slice()[0]);
+        let [subscription, hold] = faults.as_slice() else {
+            panic!("{faults}")
+        };
+        assert_eq!(
+            subscription,
+            &defaults().require_pubsub().unwrap_err().as_slice()[0]
+        );
         assert_eq!(hold.key, "reorder.hold");
         let minimal = Some(fixture("minimal.toml"));
         let settings = Settings::load_with_pubsub(minimal.as_deref(), &BTreeMap::new()).unwrap();
@@ -546,9 +677,16 @@ mod tests {
         let path = fixture("absent.toml");
         let variables = environment(&[("HEARTHD_NOPE", "1")]);
         let faults = Settings::load(Some(&path), &variables).unwrap_err();
-        let [absent, variable] = faults.as_slice() else { panic!("{faults}") };
+        let [absent, variable] = faults.as_slice() else {
+            panic!("{faults}")
+        };
         assert_eq!(absent.key, path.display().to_string());
-        assert!(absent.message.starts_with("failed to read the settings file: "), "{absent}");
+        assert!(
+            absent
+                .message
+                .starts_with("failed to read the settings file: "),
+            "{absent}"
+        );
         assert_eq!(variable.key, "HEARTHD_NOPE");
         assert!(Settings::load(Some(&fixture("")), &BTreeMap::new()).is_err());
     }

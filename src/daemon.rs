@@ -78,7 +78,11 @@ pub async fn run(
     mut store: Store,
     reload: Reload,
 ) -> Result<(), DaemonError> {
-    let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
+    let names: Vec<&str> = settings
+        .sinks
+        .iter()
+        .map(|sink| sink.name.as_str())
+        .collect();
     let metrics = Arc::new(Metrics::new(&names)?);
     store.set_sinks(names.into_iter().map(ToOwned::to_owned).collect());
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
@@ -97,12 +101,23 @@ pub async fn run(
     let (to_service, decoded) = mpsc::channel(DELIVERIES);
     let decode = pipeline.decode_settings().clone();
     let (progress, noted) = mpsc::channel(PROGRESS);
-    let service = Service::new(pipeline, clock.clone(), Arc::clone(&metrics), Arc::clone(&health))?;
+    let service = Service::new(
+        pipeline,
+        clock.clone(),
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+    )?;
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
     // Before anybody can see that it runs: until then, SIGHUP ends the process.
     tokio::spawn(signals::obey(stop.clone(), reload).map_err(DaemonError::Signals)?);
     let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
-    let server = tokio::spawn(http::serve(listener, shown.0, shown.1, shown.2, sinks_stopped));
+    let server = tokio::spawn(http::serve(
+        listener,
+        shown.0,
+        shown.1,
+        shown.2,
+        sinks_stopped,
+    ));
     supervisor::start(Arc::clone(&health), clock.clone(), stopped.clone());
     let on_event = source_events(Arc::clone(&metrics), health, clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
@@ -140,7 +155,11 @@ fn start_sinks(
     for sink in &settings.sinks {
         let journal = Store::Sqlite(Box::new(Sqlite::open_read_only(&settings.store.path)?));
         let sink = Sink::new(sink, journal, Arc::clone(metrics))?;
-        sinks.spawn(sink.run(service.committed.subscribe(), progress.clone(), stop.clone()));
+        sinks.spawn(sink.run(
+            service.committed.subscribe(),
+            progress.clone(),
+            stop.clone(),
+        ));
     }
     Ok(sinks)
 }

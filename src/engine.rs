@@ -93,8 +93,17 @@ pub struct Engine {
 impl Engine {
     /// An engine that goes on where the store left off; no timer lasts longer than a fresh one.
     pub fn restore(settings: EngineSettings, restored: Restored) -> Self {
-        let Restored { clock, held, deadlines, nodes, traits } = restored;
-        let patience = settings.threads.thread_timeout.max(settings.threads.session_quiet);
+        let Restored {
+            clock,
+            held,
+            deadlines,
+            nodes,
+            traits,
+        } = restored;
+        let patience = settings
+            .threads
+            .thread_timeout
+            .max(settings.threads.session_quiet);
         let timers = Timers::restore(deadlines, clock.after(patience));
         Self {
             settings,
@@ -119,8 +128,12 @@ impl Engine {
                 self.lookup_event(event, &mut lookup);
             }
         }
-        lookup.notifications.extend(self.timers.due(self.end(arrivals, until)));
-        lookup.notifications.retain(|id| !self.notifications.contains(id));
+        lookup
+            .notifications
+            .extend(self.timers.due(self.end(arrivals, until)));
+        lookup
+            .notifications
+            .retain(|id| !self.notifications.contains(id));
         lookup
     }
 
@@ -174,14 +187,21 @@ impl Engine {
     /// When a step is due even if no message comes; `None` if no timer is left.
     pub fn next_deadline(&self) -> Option<ClockTime> {
         let thread = self.timers.first().map(|(deadline, _)| deadline);
-        [thread, self.reorder.next_deadline()].into_iter().flatten().min()
+        [thread, self.reorder.next_deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// When a step without messages should end before one that ends at `until`, as too many timers
     /// run out by then; `None` if that one can run them all.
     pub fn overdue(&self, until: ClockTime) -> Option<ClockTime> {
         let crowds = [self.timers.nth(MAX_DUE), self.reorder.nth_deadline(MAX_DUE)];
-        crowds.into_iter().flatten().min().filter(|deadline| *deadline < until)
+        crowds
+            .into_iter()
+            .flatten()
+            .min()
+            .filter(|deadline| *deadline < until)
     }
 
     /// False while no message should be fed: the next deadline makes room.
@@ -196,7 +216,9 @@ impl Engine {
 
     /// When the event that waits longest arrived.
     pub fn oldest_pending(&self) -> Option<ClockTime> {
-        self.reorder.next_deadline().map(|until| until.before(self.settings.hold))
+        self.reorder
+            .next_deadline()
+            .map(|until| until.before(self.settings.hold))
     }
 
     /// Number of open notifications.
@@ -235,8 +257,18 @@ impl Engine {
                 self.log(&mut event, at, work);
             }
             Err(reject) => {
-                *work.changes.tally.quarantined.entry(reject.reason).or_default() += 1;
-                work.changes.quarantined.push(Quarantined { key, at, reject, raw: arrival.raw });
+                *work
+                    .changes
+                    .tally
+                    .quarantined
+                    .entry(reject.reason)
+                    .or_default() += 1;
+                work.changes.quarantined.push(Quarantined {
+                    key,
+                    at,
+                    reject,
+                    raw: arrival.raw,
+                });
             }
         }
     }
@@ -252,7 +284,9 @@ impl Engine {
             return;
         }
         for (index, change) in self.graph.apply(event).iter().enumerate() {
-            work.changes.records.push(Record::relation(event, index + 1, change));
+            work.changes
+                .records
+                .push(Record::relation(event, index + 1, change));
         }
         self.traits.apply(event);
     }
@@ -331,7 +365,9 @@ impl Engine {
 
     fn log(&mut self, event: &mut Event, at: ClockTime, work: &mut Work) {
         let (ordering_key, sort_key) = (Arc::from(event.ordering_key()), SortKey::of(event));
-        let last = work.released(&ordering_key).or_else(|| self.reorder.cached(&ordering_key));
+        let last = work
+            .released(&ordering_key)
+            .or_else(|| self.reorder.cached(&ordering_key));
         let late = last.is_some_and(|(last, released_at)| {
             sort_key < *last && self.dedupe.is_remembered(*released_at, at)
         });
@@ -388,7 +424,8 @@ impl Engine {
             self.notifications.put(*id, Arc::clone(state));
         }
         for (ordering_key, (last, at)) in &changes.released {
-            self.reorder.remember(Arc::clone(ordering_key), last.clone(), *at);
+            self.reorder
+                .remember(Arc::clone(ordering_key), last.clone(), *at);
         }
         changes
     }

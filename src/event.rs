@@ -42,7 +42,9 @@ impl Platform {
 
     /// The platform of that name, or `None`.
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|platform| platform.as_str() == name)
+        Self::ALL
+            .into_iter()
+            .find(|platform| platform.as_str() == name)
     }
 }
 
@@ -250,7 +252,9 @@ pub struct Payload {
 impl Event {
     /// The resource that the event is filed under: its own, else its relation's object.
     pub fn subject(&self) -> Option<&ResourceName> {
-        self.resource.as_ref().or_else(|| self.relation.as_ref().map(|r| &r.object))
+        self.resource
+            .as_ref()
+            .or_else(|| self.relation.as_ref().map(|r| &r.object))
     }
 
     /// What the event log orders it by: its thread, else its relation's object, else its resource.
@@ -265,6 +269,8 @@ impl Event {
 
     /// Its state in its thread; `None` if it has no thread.
     pub fn rank(&self) -> ThreadState {
-        self.thread.as_ref().map_or(ThreadState::None, |thread| thread.state)
+        self.thread
+            .as_ref()
+            .map_or(ThreadState::None, |thread| thread.state)
     }
 }

@@ -70,8 +70,16 @@ impl Health {
     /// How the service does, such as `pipeline ok, store ok, stream up, last message 5s ago`.
     pub fn status(&self, now: ClockTime) -> String {
         let pipeline = if self.is_alive(now) { "ok" } else { "stuck" };
-        let store = if self.store_fails.load(Ordering::Relaxed) { "failing" } else { "ok" };
-        let stream = if self.streams_up.load(Ordering::Relaxed) > 0 { "up" } else { "down" };
+        let store = if self.store_fails.load(Ordering::Relaxed) {
+            "failing"
+        } else {
+            "ok"
+        };
+        let stream = if self.streams_up.load(Ordering::Relaxed) > 0 {
+            "up"
+        } else {
+            "down"
+        };
         let message = match self.last_message.load(Ordering::Relaxed) {
             0 => "no message yet".to_owned(),
             at => {
@@ -96,14 +104,21 @@ mod tests {
         health.beat(START);
         assert!(health.is_alive(START.after(STUCK_AFTER - Duration::from_nanos(1))));
         assert!(!health.is_alive(START.after(STUCK_AFTER)));
-        assert!(health.status(START.after(STUCK_AFTER)).starts_with("pipeline stuck, "));
+        assert!(
+            health
+                .status(START.after(STUCK_AFTER))
+                .starts_with("pipeline stuck, ")
+        );
     }
 
     #[test]
     fn the_status_names_each_part() {
         let health = Health::default();
         health.beat(START);
-        assert_eq!(health.status(START), "pipeline ok, store ok, stream down, no message yet");
+        assert_eq!(
+            health.status(START),
+            "pipeline ok, store ok, stream down, no message yet"
+        );
         health.set_store_works(false);
         health.note_source_event(SourceEvent::StreamUp, START);
         health.note_source_event(SourceEvent::MessageReceived, START);
@@ -115,6 +130,10 @@ mod tests {
         );
         health.set_store_works(true);
         health.note_source_event(SourceEvent::StreamDown, later);
-        assert!(health.status(later).starts_with("pipeline ok, store ok, stream down, last"));
+        assert!(
+            health
+                .status(later)
+                .starts_with("pipeline ok, store ok, stream down, last")
+        );
     }
 }

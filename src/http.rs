@@ -51,7 +51,11 @@ pub async fn serve(
         .route("/metrics", get(scrape))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
-        .with_state(Shared { metrics, health, clock });
+        .with_state(Shared {
+            metrics,
+            health,
+            clock,
+        });
     let mut http = http1::Builder::new();
     http.keep_alive(false);
     let mut connections = JoinSet::new();
@@ -79,7 +83,10 @@ async fn scrape(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 async fn live(State(shared): State<Shared>) -> impl IntoResponse {
-    answer(shared.health.is_alive(shared.clock.now()), "the pipeline is stuck")
+    answer(
+        shared.health.is_alive(shared.clock.now()),
+        "the pipeline is stuck",
+    )
 }
 
 async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
@@ -87,7 +94,11 @@ async fn ready(State(shared): State<Shared>) -> impl IntoResponse {
 }
 
 fn answer(good: bool, otherwise: &'static str) -> (StatusCode, &'static str) {
-    if good { (StatusCode::OK, "ok\n") } else { (StatusCode::SERVICE_UNAVAILABLE, otherwise) }
+    if good {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, otherwise)
+    }
 }
 
 #[cfg(test)]
@@ -102,7 +113,10 @@ mod tests {
     async fn clients_that_never_finish_hold_their_places_for_a_while_only() {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (metrics, clock) = (Metrics::new(&[]).unwrap(), Clock::start(ClockTime::default()));
+        let (metrics, clock) = (
+            Metrics::new(&[]).unwrap(),
+            Clock::start(ClockTime::default()),
+        );
         let (stop, stopped) = watch::channel(false);
         let shared = (Arc::new(metrics), Arc::new(Health::default()));
         let server = tokio::spawn(serve(listener, shared.0, shared.1, clock, stopped));
@@ -116,11 +130,16 @@ mod tests {
         quick.set_read_timeout(Some(6 * CONNECTION_LIMIT)).unwrap();
         let mut answer = String::new();
         quick.read_to_string(&mut answer).unwrap();
-        assert!(answer.contains("the store is not recovered yet"), "{answer}");
+        assert!(
+            answer.contains("the store is not recovered yet"),
+            "{answer}"
+        );
         // It had to wait until one of them lost its place.
         let is_open = |mut client: &TcpStream| {
             client.set_nonblocking(true).unwrap();
-            client.read(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+            client
+                .read(&mut [0])
+                .is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
         };
         assert!(!slow.iter().all(is_open), "there was room for one more");
         stop.send_replace(true);

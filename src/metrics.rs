@@ -102,7 +102,10 @@ impl EngineState {
         let changes = ["opened", "updated", "closed", "reopened"];
         let kinds = ResourceKind::ALL.map(ResourceKind::as_str);
         Ok(Self {
-            pending: r.gauge("reorder_pending_events", "Events that wait for earlier ones.")?,
+            pending: r.gauge(
+                "reorder_pending_events",
+                "Events that wait for earlier ones.",
+            )?,
             oldest_pending: r.gauge(
                 "reorder_pending_oldest_timestamp_seconds",
                 "When the event that waits longest arrived; 0 if none waits.",
@@ -185,14 +188,18 @@ impl Stream {
                 "result",
                 &["sent", "nacked", "lost"],
             )?,
-            outstanding: r
-                .gauge("pubsub_outstanding_messages", "Messages neither acked nor given back.")?,
+            outstanding: r.gauge(
+                "pubsub_outstanding_messages",
+                "Messages neither acked nor given back.",
+            )?,
             last_received: r.gauge(
                 "last_message_received_timestamp_seconds",
                 "When the last message came; 0 if none.",
             )?,
-            auth_up: r
-                .gauge("auth_up", "1 while the credentials give tokens that are accepted.")?,
+            auth_up: r.gauge(
+                "auth_up",
+                "1 while the credentials give tokens that are accepted.",
+            )?,
             token_expiry: r.gauge(
                 "auth_token_expiry_timestamp_seconds",
                 "When the last token expires; 0 if there is none, or it doesn't say.",
@@ -216,7 +223,9 @@ impl Sinks {
     fn new(r: &Register<'_>, sinks: &[&str]) -> Result<Self, prometheus::Error> {
         let results = Delivered::ALL.map(Delivered::as_str);
         let up = r.gauges("sink_up", "0 if the last delivery failed.", "sink", sinks)?;
-        sinks.iter().for_each(|sink| up.with_label_values(&[*sink]).set(1));
+        sinks
+            .iter()
+            .for_each(|sink| up.with_label_values(&[*sink]).set(1));
         Ok(Self {
             up,
             deliveries: r.counters_of_two(
@@ -231,7 +240,12 @@ impl Sinks {
                 "sink",
                 sinks,
             )?,
-            backlog: r.gauges("sink_backlog_records", "Records not settled.", "sink", sinks)?,
+            backlog: r.gauges(
+                "sink_backlog_records",
+                "Records not settled.",
+                "sink",
+                sinks,
+            )?,
             dead_letters: r.counters("sink_dead_letters_total", "Records lost.", "sink", sinks)?,
         })
     }

@@ -60,7 +60,9 @@ impl Committed {
 
     /// True if resources came, went or moved.
     pub fn graph_changed(&self) -> bool {
-        self.records.iter().any(|record| record.kind == RecordKind::Relation)
+        self.records
+            .iter()
+            .any(|record| record.kind == RecordKind::Relation)
     }
 }
 
@@ -74,21 +76,43 @@ struct Spare {
 impl Spare {
     fn of(arrival: &Arrival) -> Self {
         let Arrival { at, raw, decoded } = arrival;
-        let fault = decoded.outcome.as_ref().err().filter(|reject| reject.reason.is_of_source());
-        let incoming = Incoming { raw: raw.clone(), fault: fault.cloned() };
-        Self { at: *at, key: decoded.key, incoming }
+        let fault = decoded
+            .outcome
+            .as_ref()
+            .err()
+            .filter(|reject| reject.reason.is_of_source());
+        let incoming = Incoming {
+            raw: raw.clone(),
+            fault: fault.cloned(),
+        };
+        Self {
+            at: *at,
+            key: decoded.key,
+            incoming,
+        }
     }
 
     fn decode(&self, settings: &DecodeSettings) -> Arrival {
         let (raw, decoded) = Pipeline::decode(settings, self.incoming.clone());
-        Arrival { at: self.at, raw, decoded }
+        Arrival {
+            at: self.at,
+            raw,
+            decoded,
+        }
     }
 
     /// The same message, found to be unusable.
     fn rejected(&self) -> Arrival {
         let fault = Reject::new(Reason::MergePanic, "the engine panicked");
-        let decoded = Decoded { key: self.key, outcome: Err(fault) };
-        Arrival { at: self.at, raw: self.incoming.raw.clone(), decoded }
+        let decoded = Decoded {
+            key: self.key,
+            outcome: Err(fault),
+        };
+        Arrival {
+            at: self.at,
+            raw: self.incoming.raw.clone(),
+            decoded,
+        }
     }
 }
 
@@ -116,7 +140,15 @@ impl Pipeline {
         let received = restored.held.len() as u64;
         let engine = Some(Engine::restore(settings.engine, restored));
         let next_trim = ClockTime::default();
-        Ok(Self { settings, store, engine, next_trim, untrimmed: [0; 2], received, settled: 0 })
+        Ok(Self {
+            settings,
+            store,
+            engine,
+            next_trim,
+            untrimmed: [0; 2],
+            received,
+            settled: 0,
+        })
     }
 
     /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
@@ -159,11 +191,21 @@ impl Pipeline {
         let Some(message) = self.store.quarantined(id)? else {
             return Ok(None);
         };
-        let raw = RawMessage { received_at, ..message.raw.clone() };
+        let raw = RawMessage {
+            received_at,
+            ..message.raw.clone()
+        };
         let fault = Some(&message.reject).filter(|reject| reject.reason.is_of_source());
-        let incoming = Incoming { raw, fault: fault.cloned() };
+        let incoming = Incoming {
+            raw,
+            fault: fault.cloned(),
+        };
         let (raw, decoded) = Self::decode(&self.settings.decode, incoming);
-        let arrival = Arrival { at: now, raw, decoded };
+        let arrival = Arrival {
+            at: now,
+            raw,
+            decoded,
+        };
         self.run(vec![arrival], now, Some((id, &message))).map(Some)
     }
 
@@ -210,8 +252,15 @@ impl Pipeline {
             Err(panic) => return Ok(Err(panic)),
         };
         changes.retried = retried.map(|(id, _)| id);
-        let quarantined = changes.quarantined.iter().map(quarantine_bytes).sum::<u64>();
-        let mut committed = Committed { tally: changes.tally.clone(), ..Committed::default() };
+        let quarantined = changes
+            .quarantined
+            .iter()
+            .map(quarantine_bytes)
+            .sum::<u64>();
+        let mut committed = Committed {
+            tally: changes.tally.clone(),
+            ..Committed::default()
+        };
         if !changes.is_empty() {
             tracing::trace!("committing");
             let watch = Stopwatch::start();
@@ -220,7 +269,11 @@ impl Pipeline {
         }
         self.engine = Some(engine);
         let tally = &committed.tally;
-        self.untrimmed[0] += committed.records.iter().map(|row| row.line.len() as u64).sum::<u64>();
+        self.untrimmed[0] += committed
+            .records
+            .iter()
+            .map(|row| row.line.len() as u64)
+            .sum::<u64>();
         self.untrimmed[1] += quarantined;
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
@@ -236,7 +289,11 @@ impl Pipeline {
 
     /// Forgets what is past its retention, if that is due; when there is more, at once again.
     pub fn trim(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
-        let Retention { horizon, journal_age, journal_bytes } = self.settings.retention;
+        let Retention {
+            horizon,
+            journal_age,
+            journal_bytes,
+        } = self.settings.retention;
         let bounds = [journal_bytes, QUARANTINE_MAX_BYTES];
         let is_much = |(written, bound)| written >= bound / u64::from(TRIMS_PER_BOUND);
         if now < self.next_trim && !self.untrimmed.into_iter().zip(bounds).any(is_much) {
@@ -315,7 +372,9 @@ fn or_end(merged: std::thread::Result<Committed>) -> Committed {
 impl From<&crate::config::Settings> for PipelineSettings {
     fn from(settings: &crate::config::Settings) -> Self {
         Self {
-            decode: DecodeSettings { enterprise: settings.sdm.enterprise.clone() },
+            decode: DecodeSettings {
+                enterprise: settings.sdm.enterprise.clone(),
+            },
             engine: EngineSettings {
                 horizon: settings.dedupe.horizon,
                 dedupe_cache: settings.dedupe.cache_entries,

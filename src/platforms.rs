@@ -50,7 +50,10 @@ pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
 
 /// A message that its source already found to be unusable, keyed by its raw bytes.
 pub fn rejected(raw: &RawMessage, reject: Reject) -> Decoded {
-    Decoded { key: hash(raw.platform, &raw.body), outcome: Err(reject) }
+    Decoded {
+        key: hash(raw.platform, &raw.body),
+        outcome: Err(reject),
+    }
 }
 
 /// Keys sorted, no white space: so rarely longer than the text it came from.
@@ -123,7 +126,10 @@ fn check_size(
 
 fn wrong_type(field: &str, found: &Value, expected: &str) -> Reject {
     let found = type_name(found);
-    Reject::new(Reason::WrongType, format!("{field} is {found}, expected {expected}"))
+    Reject::new(
+        Reason::WrongType,
+        format!("{field} is {found}, expected {expected}"),
+    )
 }
 
 #[cfg(test)]
@@ -177,7 +183,10 @@ mod tests {
         assert_eq!(decoded("hello").key.to_string(), expected);
         assert_ne!(decoded("hello").key, decoded("hello ").key);
         let found_by_source = Reject::new(Reason::BadLine, "bad");
-        assert_eq!(rejected(&raw("hello"), found_by_source).key, decoded("hello").key);
+        assert_eq!(
+            rejected(&raw("hello"), found_by_source).key,
+            decoded("hello").key
+        );
     }
 
     #[test]
@@ -245,11 +254,22 @@ mod tests {
 
     #[test]
     fn a_key_twice_in_one_object_is_refused_and_equal_keys_elsewhere_are_not() {
-        for group in [r#"{"a":1,"a":1}"#, r#"[{"x":{"a":1,"b":2,"a":3}}]"#, r#"{"a":1,"\u0061":2}"#]
-        {
-            assert_eq!(reason(payload(group)), Some(Reason::DuplicateKey), "{group}");
+        for group in [
+            r#"{"a":1,"a":1}"#,
+            r#"[{"x":{"a":1,"b":2,"a":3}}]"#,
+            r#"{"a":1,"\u0061":2}"#,
+        ] {
+            assert_eq!(
+                reason(payload(group)),
+                Some(Reason::DuplicateKey),
+                "{group}"
+            );
         }
-        for group in [r#"[{"a":1},{"a":1}]"#, r#"{"a":{"a":{"a":":"}}}"#, r#"{"\"a\":1,\"a":1}"#] {
+        for group in [
+            r#"[{"a":1},{"a":1}]"#,
+            r#"{"a":{"a":{"a":":"}}}"#,
+            r#"{"\"a\":1,\"a":1}"#,
+        ] {
             assert_eq!(reason(payload(group)), None, "{group}");
         }
     }
@@ -330,7 +350,10 @@ mod tests {
         match (one.outcome, two.outcome) {
             (Ok(one), Ok(two)) => {
                 let line = Record::event(one.log.clone(), false, &one.flags).into_line(1);
-                assert_eq!(line, Record::event(two.log.clone(), false, &two.flags).into_line(1));
+                assert_eq!(
+                    line,
+                    Record::event(two.log.clone(), false, &two.flags).into_line(1)
+                );
                 serde_json::from_str::<Value>(&line).unwrap();
             }
             (Err(one), Err(two)) => assert_eq!(one, two),

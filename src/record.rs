@@ -81,7 +81,14 @@ impl Record {
         let data = NotificationData::new(id, state);
         let (platform, subject) = (state.platform, Some(&state.resource));
         let time = &state.last_event_at;
-        Self::new(RecordKind::Notification, &revision_id, platform, subject, time, &data)
+        Self::new(
+            RecordKind::Notification,
+            &revision_id,
+            platform,
+            subject,
+            time,
+            &data,
+        )
     }
 
     /// An event of the ordered lane.
@@ -100,7 +107,14 @@ impl Record {
     /// The `n`th change of the graph that an event brought, counted from 1.
     pub fn relation(event: &Event, n: usize, change: &GraphChange) -> Self {
         let (id, subject) = (format!("{}.{n}", event.key), Some(&change.resource));
-        Self::new(RecordKind::Relation, &id, event.platform, subject, &event.time.0, change)
+        Self::new(
+            RecordKind::Relation,
+            &id,
+            event.platform,
+            subject,
+            &event.time.0,
+            change,
+        )
     }
 
     fn new(
@@ -136,7 +150,12 @@ impl Record {
         line.extend_from_slice(DATA_FOLLOWS.as_bytes());
         append(&mut line, data);
         line.push(b'}');
-        Self { kind, subject: subject.to_owned(), line: text(line), number_at }
+        Self {
+            kind,
+            subject: subject.to_owned(),
+            line: text(line),
+            number_at,
+        }
     }
 
     /// The record's line, not numbered yet.
@@ -175,10 +194,18 @@ impl EventHead {
     pub fn new(event: &Event, payload: &Payload) -> Self {
         let (id, data) = (event.key.to_string(), EventData::new(event, payload));
         let (platform, subject) = (event.platform, event.subject());
-        let mut record =
-            Record::new(RecordKind::Event, &id, platform, subject, &event.time.0, &data);
+        let mut record = Record::new(
+            RecordKind::Event,
+            &id,
+            platform,
+            subject,
+            &event.time.0,
+            &data,
+        );
         // Both objects are still open.
-        record.line.truncate(record.line.trim_end_matches('}').len());
+        record
+            .line
+            .truncate(record.line.trim_end_matches('}').len());
         Self(record)
     }
 }
@@ -299,7 +326,10 @@ impl<'a> NotificationData<'a> {
             resource: &state.resource,
             structure: shown.structure(),
             room: shown.room.as_ref(),
-            title: shown.display_name.as_deref().unwrap_or_else(|| state.resource.short_id()),
+            title: shown
+                .display_name
+                .as_deref()
+                .unwrap_or_else(|| state.resource.short_id()),
             body: body(&state.kinds),
             kinds: &state.kinds,
             thread_id: state.thread_id.as_deref(),
@@ -316,7 +346,11 @@ impl<'a> NotificationData<'a> {
 
 /// The kinds in words; a notification that has none holds a clip alone.
 pub fn body(kinds: &BTreeSet<String>) -> String {
-    let mut body = kinds.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let mut body = kinds
+        .iter()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ");
     if body.is_empty() {
         body.push_str("clip");
     }

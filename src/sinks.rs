@@ -79,7 +79,14 @@ impl Sink {
         };
         let cursor = journal.cursor(&settings.name)?;
         let (name, records) = (settings.name.clone(), settings.records.clone());
-        Ok(Self { name, records, target, journal, cursor, metrics })
+        Ok(Self {
+            name,
+            records,
+            target,
+            journal,
+            cursor,
+            metrics,
+        })
     }
 
     /// Delivers what is committed, until `stop` holds true and the journal is delivered; returns
@@ -93,7 +100,8 @@ impl Sink {
         let mut retry = RETRY.0;
         loop {
             let last = *committed.borrow_and_update();
-            self.metrics.show_backlog(&self.name, last.saturating_sub(self.cursor));
+            self.metrics
+                .show_backlog(&self.name, last.saturating_sub(self.cursor));
             if self.cursor >= last {
                 if *stop.borrow() {
                     break;
@@ -119,7 +127,8 @@ impl Sink {
                 Err(error) => {
                     let retry_in_s = retry.as_secs_f64();
                     tracing::warn!(sink = self.name, error, retry_in_s, "delivery failed");
-                    self.metrics.count_sink(&self.name, Delivered::Failed, 1, 0.0);
+                    self.metrics
+                        .count_sink(&self.name, Delivered::Failed, 1, 0.0);
                     if *stop.borrow() {
                         break;
                     }
@@ -135,22 +144,34 @@ impl Sink {
     }
 
     fn deliver_page(&mut self, committed: u64) -> Result<(), String> {
-        let page = self.journal.journal(self.cursor, PAGE).map_err(|error| error.to_string())?;
+        let page = self
+            .journal
+            .journal(self.cursor, PAGE)
+            .map_err(|error| error.to_string())?;
         // What is not there any more is a dead letter, or was never owed.
         let last = page.last().map_or(committed, |row| row.sequence);
-        let wanted: Vec<&JournalRow> =
-            page.iter().filter(|row| self.records.contains(&row.kind)).collect();
+        let wanted: Vec<&JournalRow> = page
+            .iter()
+            .filter(|row| self.records.contains(&row.kind))
+            .collect();
         let watch = Stopwatch::start();
-        self.target.deliver(&wanted).map_err(|error| error.to_string())?;
+        self.target
+            .deliver(&wanted)
+            .map_err(|error| error.to_string())?;
         let (delivered, seconds) = (wanted.len() as u64, watch.seconds());
         let filtered = page.len() as u64 - delivered;
-        self.metrics.count_sink(&self.name, Delivered::Ok, delivered, seconds);
-        self.metrics.count_sink(&self.name, Delivered::Filtered, filtered, seconds);
+        self.metrics
+            .count_sink(&self.name, Delivered::Ok, delivered, seconds);
+        self.metrics
+            .count_sink(&self.name, Delivered::Filtered, filtered, seconds);
         self.cursor = last;
         Ok(())
     }
 
     fn progress(&self) -> Progress {
-        Progress { sink: self.name.clone(), sequence: self.cursor }
+        Progress {
+            sink: self.name.clone(),
+            sequence: self.cursor,
+        }
     }
 }

@@ -167,8 +167,11 @@ impl QuarantineRow {
 /// Bytes that a message takes in quarantine, about.
 pub(crate) fn quarantine_bytes(message: &Quarantined) -> u64 {
     let Quarantined { raw, reject, .. } = message;
-    let texts =
-        [reject.detail.len(), raw.message_id.len(), raw.place.as_ref().map_or(0, String::len)];
+    let texts = [
+        reject.detail.len(),
+        raw.message_id.len(),
+        raw.place.as_ref().map_or(0, String::len),
+    ];
     let texts = texts.into_iter().sum::<usize>() + raw.body.len();
     texts as u64 + QUARANTINE_ROW_BYTES
 }
@@ -236,7 +239,10 @@ impl Store {
         match self {
             Self::Memory(memory) => {
                 let unlisted = memory.trim(now, retention);
-                Ok(Trimmed { unlisted, ..Trimmed::default() })
+                Ok(Trimmed {
+                    unlisted,
+                    ..Trimmed::default()
+                })
             }
             Self::Sqlite(sqlite) => sqlite.trim(now, retention),
         }

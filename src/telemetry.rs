@@ -52,7 +52,9 @@ impl LevelHandle {
 pub fn init(log: &Log, environment: &BTreeMap<String, String>) -> LevelHandle {
     let (filter, handle) = reload::Layer::new(targets(log.level));
     let stream = environment.get(JOURNAL_VARIABLE);
-    let writer = Stderr { to_journal: stream.is_some_and(|stream| is_stderr(stream)) };
+    let writer = Stderr {
+        to_journal: stream.is_some_and(|stream| is_stderr(stream)),
+    };
     let registry = tracing_subscriber::registry().with(filter);
     let layer = tracing_subscriber::fmt::layer().with_writer(writer);
     let started = match log.format {
@@ -74,7 +76,9 @@ fn targets(level: LogLevel) -> Targets {
         LogLevel::Trace => LevelFilter::TRACE,
     };
     // Libraries may log what we never would, below warnings.
-    Targets::new().with_default(level.min(LevelFilter::WARN)).with_target("hearthd", level)
+    Targets::new()
+        .with_default(level.min(LevelFilter::WARN))
+        .with_target("hearthd", level)
 }
 
 /// Standard error. Where it is the journal, each line begins with its level as sd-daemon(3) has
@@ -122,7 +126,11 @@ fn is_stderr(stream: &str) -> bool {
 fn log_panic(panic: &panic::PanicHookInfo<'_>) {
     let place = panic.location().map(ToString::to_string);
     let text = constant_text(panic.payload());
-    tracing::error!(place, text, "a part of hearthd panicked: this is a defect, report it");
+    tracing::error!(
+        place,
+        text,
+        "a part of hearthd panicked: this is a defect, report it"
+    );
 }
 
 /// A panic's text, if it is part of the program. A text that was put together may hold anything

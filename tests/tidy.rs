@@ -100,11 +100,18 @@ const HOMES: &[Home] = &[
 ];
 
 /// Words that mean "not finished". They are put together here, so that this file may hold them.
-const UNFINISHED_WORDS: &[&str] = &[concat!("TO", "DO"), concat!("FIX", "ME"), concat!("XX", "X")];
+const UNFINISHED_WORDS: &[&str] = &[
+    concat!("TO", "DO"),
+    concat!("FIX", "ME"),
+    concat!("XX", "X"),
+];
 
 /// Fragments that mean "not finished".
-const UNFINISHED_CODE: &[&str] =
-    &[concat!("to", "do!("), concat!("unimple", "mented!("), concat!("#[", "ignore")];
+const UNFINISHED_CODE: &[&str] = &[
+    concat!("to", "do!("),
+    concat!("unimple", "mented!("),
+    concat!("#[", "ignore"),
+];
 
 /// What the metrics' names begin with.
 const METRIC_PREFIX: &str = "hearthd_";
@@ -126,12 +133,12 @@ impl Name {
     fn matches(self, name: &str) -> bool {
         match self {
             Self::Word(word) => name.split("::").any(|part| part == word),
-            Self::Below(path) => {
-                name.strip_prefix(path).is_some_and(|r| r.is_empty() || r.starts_with("::"))
-            }
-            Self::End(path) => {
-                name.strip_suffix(path).is_some_and(|r| r.is_empty() || r.ends_with("::"))
-            }
+            Self::Below(path) => name
+                .strip_prefix(path)
+                .is_some_and(|r| r.is_empty() || r.starts_with("::")),
+            Self::End(path) => name
+                .strip_suffix(path)
+                .is_some_and(|r| r.is_empty() || r.ends_with("::")),
         }
     }
 
@@ -151,7 +158,11 @@ struct Fault {
 
 impl Fault {
     fn new(file: &RustFile, line: usize, message: impl Into<String>) -> Self {
-        Self { path: file.path.clone(), line, message: message.into() }
+        Self {
+            path: file.path.clone(),
+            line,
+            message: message.into(),
+        }
     }
 }
 
@@ -179,7 +190,11 @@ fn core_names_no_runtime(file: &RustFile) -> Vec<Fault> {
         }
         let platforms = Name::Below("crate::platforms");
         if is_engine && line < file.tests_from && platforms.matches(&name) {
-            faults.push(Fault::new(file, line, "the engine must not know any platform"));
+            faults.push(Fault::new(
+                file,
+                line,
+                "the engine must not know any platform",
+            ));
         }
     }
     faults
@@ -188,7 +203,11 @@ fn core_names_no_runtime(file: &RustFile) -> Vec<Fault> {
 /// Clocks, the end of the process, and untyped errors have one home each.
 fn names_stay_at_home(file: &RustFile) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for (line, name) in file.names().into_iter().filter(|(line, _)| *line < file.tests_from) {
+    for (line, name) in file
+        .names()
+        .into_iter()
+        .filter(|(line, _)| *line < file.tests_from)
+    {
         for home in HOMES.iter().filter(|home| !file.is_in(home.files)) {
             for found in home.names.iter().filter(|bound| bound.matches(&name)) {
                 let (what, files) = (found.text(), home.files.join(", "));
@@ -206,7 +225,9 @@ fn only_metrics_names_a_metric(file: &RustFile) -> Vec<Fault> {
         return Vec::new();
     }
     let names_metric = |text: &str| words(text).any(|word| word.starts_with(METRIC_PREFIX));
-    let before_tests = file.numbered().take_while(|(line, _)| *line < file.tests_from);
+    let before_tests = file
+        .numbered()
+        .take_while(|(line, _)| *line < file.tests_from);
     before_tests
         .filter(|(_, line)| names_metric(&line.only(Part::Literal)))
         .map(|(line, _)| Fault::new(file, line, "only src/metrics.rs may name a metric"))
@@ -223,11 +244,19 @@ fn files_are_short(file: &RustFile) -> Vec<Fault> {
 }
 
 fn files_begin_with_their_subject(file: &RustFile) -> Vec<Fault> {
-    let first: String = file.lines.first().map(|line| line.only(Part::Comment)).unwrap_or_default();
+    let first: String = file
+        .lines
+        .first()
+        .map(|line| line.only(Part::Comment))
+        .unwrap_or_default();
     if first.starts_with("//!") && first.len() > "//! ".len() {
         return Vec::new();
     }
-    vec![Fault::new(file, 1, "the first line must be a `//!` sentence on what the file is for")]
+    vec![Fault::new(
+        file,
+        1,
+        "the first line must be a `//!` sentence on what the file is for",
+    )]
 }
 
 /// A line may run over where it can't be broken: inside a literal, or for a URL.
@@ -235,13 +264,20 @@ fn lines_are_short(file: &RustFile) -> Vec<Fault> {
     let is_too_long = |line: &Line| {
         let end = line.parts.get(COLUMNS_PER_LINE);
         end.is_some_and(|part| *part != Part::Literal)
-            && !line.chars.windows(3).any(|window| window == [':', '/', '/'])
+            && !line
+                .chars
+                .windows(3)
+                .any(|window| window == [':', '/', '/'])
     };
     file.numbered()
         .filter(|(_, line)| is_too_long(line))
         .map(|(number, line)| {
             let width = line.chars.len();
-            Fault::new(file, number, format!("{width} characters; at most {COLUMNS_PER_LINE}"))
+            Fault::new(
+                file,
+                number,
+                format!("{width} characters; at most {COLUMNS_PER_LINE}"),
+            )
         })
         .collect()
 }
@@ -251,10 +287,17 @@ fn nothing_is_unfinished(path: &str, text: &str) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (line, content) in (1..).zip(text.lines()) {
         let marks = words(content).filter(|word| UNFINISHED_WORDS.contains(word));
-        let code = UNFINISHED_CODE.iter().copied().filter(|code| content.contains(code));
+        let code = UNFINISHED_CODE
+            .iter()
+            .copied()
+            .filter(|code| content.contains(code));
         for found in marks.chain(code) {
             let message = format!("`{found}` does not belong into a finished change");
-            faults.push(Fault { path: path.to_owned(), line, message });
+            faults.push(Fault {
+                path: path.to_owned(),
+                line,
+                message,
+            });
         }
     }
     faults
@@ -272,28 +315,42 @@ fn code_map_is_true(
     modules: &BTreeSet<String>,
     exists: impl Fn(&str) -> bool,
 ) -> Vec<Fault> {
-    let fault = |line, message| Fault { path: MAP.to_owned(), line, message };
+    let fault = |line, message| Fault {
+        path: MAP.to_owned(),
+        line,
+        message,
+    };
     let Some((start, section)) = code_map(text) else {
         return vec![fault(1, "no section \"Code map\"".to_owned())];
     };
     let mut faults = Vec::new();
     let mut mapped = BTreeSet::new();
     for (line, content) in (start..).zip(section) {
-        for path in content.split('`').skip(1).step_by(2).filter(|text| is_mapped_path(text)) {
+        for path in content
+            .split('`')
+            .skip(1)
+            .step_by(2)
+            .filter(|text| is_mapped_path(text))
+        {
             mapped.insert(path);
             if !exists(path) {
                 faults.push(fault(line, format!("`{path}` does not exist")));
             }
         }
     }
-    for module in modules.iter().filter(|module| !mapped.contains(module.as_str())) {
+    for module in modules
+        .iter()
+        .filter(|module| !mapped.contains(module.as_str()))
+    {
         faults.push(fault(start, format!("`{module}` is not in the code map")));
     }
     faults
 }
 
 fn is_mapped_path(text: &str) -> bool {
-    ["src/", "tests/", "fixtures/", "scripts/"].iter().any(|folder| text.starts_with(folder))
+    ["src/", "tests/", "fixtures/", "scripts/"]
+        .iter()
+        .any(|folder| text.starts_with(folder))
 }
 
 /// The lines of the section "Code map" and the number of the first of them. It reaches from its
@@ -307,7 +364,10 @@ fn code_map(text: &str) -> Option<(usize, Vec<&str>)> {
     let depth = level(lines[heading]);
     let inside = |line: &&str| level(line) == 0 || level(line) > depth;
     let body = lines[heading + 1..].iter().copied().take_while(inside);
-    Some((heading + 1, std::iter::once(lines[heading]).chain(body).collect()))
+    Some((
+        heading + 1,
+        std::iter::once(lines[heading]).chain(body).collect(),
+    ))
 }
 
 // ── the repository ───────────────────────────────────────────────────────────────────────────────
@@ -324,7 +384,11 @@ fn files_below(folder: &str) -> io::Result<Vec<String>> {
         let Ok(name) = entry.file_name().into_string() else {
             continue;
         };
-        let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+        let path = if folder.is_empty() {
+            name.clone()
+        } else {
+            format!("{folder}/{name}")
+        };
         let is_hidden = name.starts_with('.') && !matches!(name.as_str(), ".ci" | ".github");
         let kind = entry.file_type()?;
         if kind.is_file() {
@@ -340,7 +404,9 @@ fn files_below(folder: &str) -> io::Result<Vec<String>> {
 fn rust_files(folder: &str) -> io::Result<Vec<RustFile>> {
     let paths = files_below(folder)?;
     let paths = paths.iter().filter(|path| path.ends_with(".rs"));
-    paths.map(|path| Ok(RustFile::new(path, &fs::read_to_string(root().join(path))?))).collect()
+    paths
+        .map(|path| Ok(RustFile::new(path, &fs::read_to_string(root().join(path))?)))
+        .collect()
 }
 
 /// Whether people wrote this file: fixtures and generated files may hold any word.
@@ -361,7 +427,12 @@ mod the_tree {
     fn expect_none(faults: &[Fault]) {
         let mut list: Vec<String> = faults.iter().map(Fault::to_string).collect();
         list.dedup(); // one `use` group may name the same thing several times
-        assert!(list.is_empty(), "{} fault(s):\n{}", list.len(), list.join("\n"));
+        assert!(
+            list.is_empty(),
+            "{} fault(s):\n{}",
+            list.len(),
+            list.join("\n")
+        );
     }
 
     fn check(folders: &[&str], rule: fn(&RustFile) -> Vec<Fault>) -> io::Result<()> {
@@ -406,7 +477,10 @@ mod the_tree {
     #[test]
     fn no_file_is_marked_as_unfinished() -> io::Result<()> {
         let mut faults = Vec::new();
-        for path in files_below("")?.iter().filter(|path| is_written_by_people(path)) {
+        for path in files_below("")?
+            .iter()
+            .filter(|path| is_written_by_people(path))
+        {
             // What is not text has no words.
             let text = String::from_utf8(fs::read(root().join(path))?).unwrap_or_default();
             faults.extend(nothing_is_unfinished(path, &text));
@@ -418,8 +492,13 @@ mod the_tree {
     #[test]
     fn code_map_names_every_module_and_only_what_exists() -> io::Result<()> {
         let text = fs::read_to_string(root().join(MAP)).unwrap_or_default();
-        let modules = rust_files("src")?.into_iter().map(|file| file.path).collect();
-        expect_none(&code_map_is_true(&text, &modules, |path| root().join(path).exists()));
+        let modules = rust_files("src")?
+            .into_iter()
+            .map(|file| file.path)
+            .collect();
+        expect_none(&code_map_is_true(&text, &modules, |path| {
+            root().join(path).exists()
+        }));
         Ok(())
     }
 }
@@ -429,7 +508,10 @@ mod self_test {
 
     /// The lines that `rule` finds fault with in a file of this path and text.
     fn faults(rule: fn(&RustFile) -> Vec<Fault>, path: &str, text: &str) -> Vec<usize> {
-        rule(&RustFile::new(path, text)).iter().map(|fault| fault.line).collect()
+        rule(&RustFile::new(path, text))
+            .iter()
+            .map(|fault| fault.line)
+            .collect()
     }
 
     #[test]
@@ -446,11 +528,20 @@ mod self_test {
     #[test]
     fn a_group_or_a_relative_path_is_no_way_through_the_fence() {
         let find = |text| faults(core_names_no_runtime, "src/engine/graph.rs", text);
-        assert_eq!(find("use std::{\n    collections::{BTreeMap, BTreeSet},\n    fs,\n};"), [3]);
+        assert_eq!(
+            find("use std::{\n    collections::{BTreeMap, BTreeSet},\n    fs,\n};"),
+            [3]
+        );
         assert_eq!(find("use crate::{event::Event, sinks::Sink};"), [1]);
         assert_eq!(find("use super::super::store::Store;"), [1]);
-        assert_eq!(find("fn f(a: Vec<std::net::IpAddr>) {\n    g().await\n}"), [1, 2]);
-        assert_eq!(find("use super::traits::Store;\nuse crate::storehouse;"), [0; 0]);
+        assert_eq!(
+            find("fn f(a: Vec<std::net::IpAddr>) {\n    g().await\n}"),
+            [1, 2]
+        );
+        assert_eq!(
+            find("use super::traits::Store;\nuse crate::storehouse;"),
+            [0; 0]
+        );
         assert_eq!(find("/// Unlike tokio.\nfn f() { g(\"async\"); }"), [0; 0]);
     }
 
@@ -458,8 +549,14 @@ mod self_test {
     fn engine_knows_platforms_in_its_tests_only() {
         let text =
             "use crate::platforms::sdm;\n#[cfg(test)]\nmod tests {\n    use crate::platforms;\n}";
-        assert_eq!(faults(core_names_no_runtime, "src/engine/graph.rs", text), [1]);
-        assert_eq!(faults(core_names_no_runtime, "src/platforms/sdm.rs", text), [0; 0]);
+        assert_eq!(
+            faults(core_names_no_runtime, "src/engine/graph.rs", text),
+            [1]
+        );
+        assert_eq!(
+            faults(core_names_no_runtime, "src/platforms/sdm.rs", text),
+            [0; 0]
+        );
     }
 
     #[test]
@@ -467,12 +564,22 @@ mod self_test {
         for home in HOMES {
             for name in home.names {
                 let text = format!("fn f() {{\n    {}();\n}}", name.text());
-                assert_eq!(faults(names_stay_at_home, "src/daemon.rs", &text), [2], "{text}");
-                assert!(faults(names_stay_at_home, home.files[0], &text).is_empty(), "{text}");
+                assert_eq!(
+                    faults(names_stay_at_home, "src/daemon.rs", &text),
+                    [2],
+                    "{text}"
+                );
+                assert!(
+                    faults(names_stay_at_home, home.files[0], &text).is_empty(),
+                    "{text}"
+                );
             }
         }
         let text = "fn f() -> anyhow::Result<()> {}";
-        assert_eq!(faults(names_stay_at_home, "src/cli/replay.rs", text), [0; 0]);
+        assert_eq!(
+            faults(names_stay_at_home, "src/cli/replay.rs", text),
+            [0; 0]
+        );
         let text = "use std::process::{self, exit};\n";
         assert_eq!(faults(names_stay_at_home, "src/cli.rs", text), [1]);
     }
@@ -480,7 +587,10 @@ mod self_test {
     #[test]
     fn a_metric_named_elsewhere_is_found() {
         let text = "f(\"hearthd_threads_open\");\nhearthd_f();\ng(\"my_hearthd_x\"); // hearthd_x";
-        assert_eq!(faults(only_metrics_names_a_metric, "src/http.rs", text), [1]);
+        assert_eq!(
+            faults(only_metrics_names_a_metric, "src/http.rs", text),
+            [1]
+        );
         assert!(faults(only_metrics_names_a_metric, "src/metrics.rs", text).is_empty());
         let text = format!("#[cfg(test)]\nmod tests {{\n{text}\n}}");
         assert!(faults(only_metrics_names_a_metric, "src/http.rs", &text).is_empty());
@@ -490,7 +600,10 @@ mod self_test {
     fn a_long_file_is_found_and_its_tests_do_not_count() {
         let long = "//! X\n".repeat(LINES_PER_FILE);
         assert!(faults(files_are_short, "src/a.rs", &long).is_empty());
-        assert_eq!(faults(files_are_short, "src/a.rs", &format!("{long}x")), [401]);
+        assert_eq!(
+            faults(files_are_short, "src/a.rs", &format!("{long}x")),
+            [401]
+        );
         let attributes = "#[cfg(test)]\n#[expect(\n    a::b[1],\n    reason = \"c\"\n)]\n";
         let tests = format!("{long}{attributes}mod tests {{\n}}\n");
         assert!(faults(files_are_short, "src/a.rs", &tests).is_empty());
@@ -502,7 +615,11 @@ mod self_test {
     #[test]
     fn a_file_without_a_subject_is_found() {
         for text in ["", "use a;\n", "//!\nuse a;\n", "// A.\n", "\n//! A.\n"] {
-            assert_eq!(faults(files_begin_with_their_subject, "src/a.rs", text), [1], "{text}");
+            assert_eq!(
+                faults(files_begin_with_their_subject, "src/a.rs", text),
+                [1],
+                "{text}"
+            );
         }
         assert!(faults(files_begin_with_their_subject, "src/a.rs", "//! A.\n").is_empty());
     }
@@ -519,8 +636,10 @@ mod self_test {
     fn every_mark_of_unfinished_work_is_found() {
         for mark in UNFINISHED_WORDS.iter().chain(UNFINISHED_CODE) {
             let text = format!("a\n// {mark}: b");
-            let lines: Vec<usize> =
-                nothing_is_unfinished("README.md", &text).iter().map(|fault| fault.line).collect();
+            let lines: Vec<usize> = nothing_is_unfinished("README.md", &text)
+                .iter()
+                .map(|fault| fault.line)
+                .collect();
             assert_eq!(lines, [2], "{text}");
         }
         for word in UNFINISHED_WORDS {
@@ -533,13 +652,19 @@ mod self_test {
         let modules = ["src/a.rs", "src/b.rs"].map(str::to_owned).into();
         let find = |text: &str| -> Vec<String> {
             let exists = |path: &str| matches!(path, "src/a.rs" | "src/b.rs" | "tests/it/");
-            code_map_is_true(text, &modules, exists).iter().map(Fault::to_string).collect()
+            code_map_is_true(text, &modules, exists)
+                .iter()
+                .map(Fault::to_string)
+                .collect()
         };
         let none: [&str; 0] = [];
         let good =
             "# A\n## Code map\n`src/a.rs`\n### In\n- `src/b.rs`, `tests/it/`, `x/y`\n## Then\n";
         assert_eq!(find(good), none);
-        assert_eq!(find("# A\n"), ["ARCHITECTURE.md:1: no section \"Code map\""]);
+        assert_eq!(
+            find("# A\n"),
+            ["ARCHITECTURE.md:1: no section \"Code map\""]
+        );
         assert_eq!(find(&format!("{good}`src/gone.rs`")), none);
         assert_eq!(
             find("## Code map\n`src/a.rs`\n`src/gone.rs`\n## Then\n`src/b.rs`\n"),
@@ -552,10 +677,21 @@ mod self_test {
 
     #[test]
     fn fixtures_and_licences_may_hold_any_word() {
-        for path in ["README.md", "src/a.rs", "scripts/test", ".ci/run", "deploy/Dockerfile"] {
+        for path in [
+            "README.md",
+            "src/a.rs",
+            "scripts/test",
+            ".ci/run",
+            "deploy/Dockerfile",
+        ] {
             assert!(is_written_by_people(path), "{path}");
         }
-        for path in ["LICENSE", "Cargo.lock", "fixtures/sdm/a.json", "fixtures/README.md"] {
+        for path in [
+            "LICENSE",
+            "Cargo.lock",
+            "fixtures/sdm/a.json",
+            "fixtures/README.md",
+        ] {
             assert!(!is_written_by_people(path), "{path}");
         }
     }

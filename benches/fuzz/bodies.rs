@@ -120,7 +120,10 @@ impl Corpus {
         }
         let with_parts = |body: Vec<u8>| (body.clone(), Json::read(&body));
         let names = include_str!("../../fixtures/names.txt").lines().collect();
-        Ok(Self { bodies: bodies.into_iter().map(with_parts).collect(), names })
+        Ok(Self {
+            bodies: bodies.into_iter().map(with_parts).collect(),
+            names,
+        })
     }
 
     fn name(&self, rng: &mut Rng) -> &'static str {
@@ -141,7 +144,11 @@ pub(crate) struct Bodies<'a> {
 impl<'a> Bodies<'a> {
     /// Bodies with at most so many different ids of each kind.
     pub(crate) fn new(corpus: &'a Corpus, ids: u32) -> Self {
-        Self { corpus, ids, now: DateTime::UNIX_EPOCH }
+        Self {
+            corpus,
+            ids,
+            now: DateTime::UNIX_EPOCH,
+        }
     }
 
     /// The next body, of a message that is published around `now`.
@@ -157,7 +164,11 @@ impl<'a> Bodies<'a> {
                 self.damage(&mut body, rng);
             }
         }
-        if rng.u32(0..OVERSIZED_IN) == 0 { self.oversized(body, rng) } else { body }
+        if rng.u32(0..OVERSIZED_IN) == 0 {
+            self.oversized(body, rng)
+        } else {
+            body
+        }
     }
 
     fn restructured(&mut self, mut parts: Json, rng: &mut Rng) -> String {
@@ -220,7 +231,10 @@ impl<'a> Bodies<'a> {
             36 => format!("\"homes/h{id}\""),
             37 => "\"/\"".to_owned(),
             38 => TEXTS[rng.usize(0..TEXTS.len())].to_owned(),
-            _ => format!("\"enterprises/p/devices/{}\"", "x".repeat(rng.usize(0..4_000))),
+            _ => format!(
+                "\"enterprises/p/devices/{}\"",
+                "x".repeat(rng.usize(0..4_000))
+            ),
         }
     }
 
@@ -235,10 +249,17 @@ impl<'a> Bodies<'a> {
             8 => rng.i64(-30..2) * 86_400_000,
             _ => 0,
         };
-        let formats = [SecondsFormat::Secs, SecondsFormat::Millis, SecondsFormat::Nanos];
+        let formats = [
+            SecondsFormat::Secs,
+            SecondsFormat::Millis,
+            SecondsFormat::Nanos,
+        ];
         let format = formats[rng.usize(0..formats.len())];
         let shifted = self.now.checked_add_signed(TimeDelta::milliseconds(millis));
-        format!("\"{}\"", shifted.unwrap_or(self.now).to_rfc3339_opts(format, true))
+        format!(
+            "\"{}\"",
+            shifted.unwrap_or(self.now).to_rfc3339_opts(format, true)
+        )
     }
 
     /// Changes bytes, whatever they mean.
@@ -302,7 +323,8 @@ impl Words for Bodies<'_> {
             6 => self.resource(rng),
             _ => {
                 let key = self.corpus.name(rng);
-                self.value_of(key, rng).unwrap_or_else(|| Json::quoted(&"y".repeat(300)))
+                self.value_of(key, rng)
+                    .unwrap_or_else(|| Json::quoted(&"y".repeat(300)))
             }
         })
     }

@@ -26,7 +26,9 @@ pub(crate) trait Words {
 impl Json {
     /// Reads a JSON text; `None` if it is none.
     pub(crate) fn read(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text).ok().map(|value: Value| Self::from(&value))
+        serde_json::from_slice(text)
+            .ok()
+            .map(|value: Value| Self::from(&value))
     }
 
     /// A text in quotes, escaped as JSON wants it.
@@ -69,7 +71,9 @@ impl Json {
     pub(crate) fn for_each_field(&mut self, change: &mut impl FnMut(&str, &mut Self)) {
         match self {
             Self::Text(_) => {}
-            Self::Array(items) => items.iter_mut().for_each(|item| item.for_each_field(change)),
+            Self::Array(items) => items
+                .iter_mut()
+                .for_each(|item| item.for_each_field(change)),
             Self::Object(fields) => {
                 for (key, value) in fields {
                     change(key, value);
@@ -81,7 +85,9 @@ impl Json {
 
     /// Changes one random part in a random way.
     pub(crate) fn mutate(&mut self, words: &mut impl Words, rng: &mut Rng) {
-        let donor = self.part(rng.usize(0..self.parts())).map_or(Self::null(), |part| part.clone());
+        let donor = self
+            .part(rng.usize(0..self.parts()))
+            .map_or(Self::null(), |part| part.clone());
         let index = rng.usize(0..self.parts());
         let Some(part) = self.part(index) else { return };
         match (rng.u32(0..10), &mut *part) {
@@ -181,7 +187,11 @@ fn nested(text: &str, rng: &mut Rng) -> String {
         8..19 => rng.usize(105..132),
         _ => rng.usize(1_000..200_000),
     };
-    let (open, close) = if rng.bool() { ("[", "]") } else { (r#"{"a":"#, "}") };
+    let (open, close) = if rng.bool() {
+        ("[", "]")
+    } else {
+        (r#"{"a":"#, "}")
+    };
     format!("{}{text}{}", open.repeat(depth), close.repeat(depth))
 }
 
@@ -198,6 +208,8 @@ fn repeated(part: &Json, words: &mut impl Words, rng: &mut Rng) -> String {
         return format!("[{}]", vec![text; count].join(","));
     }
     let prefix = words.key(rng).replace(['"', '\\'], "");
-    let fields: Vec<String> = (0..count).map(|n| format!("\"{prefix}{n:04}\":{text}")).collect();
+    let fields: Vec<String> = (0..count)
+        .map(|n| format!("\"{prefix}{n:04}\":{text}"))
+        .collect();
     format!("{{{}}}", fields.join(","))
 }

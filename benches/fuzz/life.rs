@@ -118,7 +118,8 @@ impl<'a> Life<'a> {
         let until = self.traffic.tick(self.clock, &mut self.rng);
         self.step(arrivals, until)?;
         while !self.pipeline.has_room() {
-            self.run_timer()?.context("no room, and no timer to make some")?;
+            self.run_timer()?
+                .context("no room, and no timer to make some")?;
         }
         Ok(())
     }
@@ -136,7 +137,11 @@ impl<'a> Life<'a> {
             })
             .with_context(|| {
                 let start = &body[..body.len().min(4_000)];
-                format!("body of {} bytes: {}", body.len(), String::from_utf8_lossy(start))
+                format!(
+                    "body of {} bytes: {}",
+                    body.len(),
+                    String::from_utf8_lossy(start)
+                )
             })?;
         Ok((raw, decoded))
     }
@@ -158,7 +163,11 @@ impl<'a> Life<'a> {
         }
         self.clock = self.clock.max(until);
         let Committed { tally, records, .. } = self.pipeline.step(arrivals, until)?;
-        ensure!(tally.received == received, "{received} were sent, {} received", tally.received);
+        ensure!(
+            tally.received == received,
+            "{received} were sent, {} received",
+            tally.received
+        );
         let dropped = (tally.duplicates, tally.quarantined_total());
         ensure!(
             dropped == (duplicates, quarantined),
@@ -181,11 +190,27 @@ impl<'a> Life<'a> {
 
     fn check(&self) -> anyhow::Result<()> {
         let engine = self.engine()?;
-        ensure!(self.pipeline.imbalance() == 0, "imbalance {}", self.pipeline.imbalance());
-        let (pending, most) = (engine.pending() as u64, self.settings.engine.max_pending as u64);
-        ensure!(pending == self.pending, "{pending} pending, not {}", self.pending);
+        ensure!(
+            self.pipeline.imbalance() == 0,
+            "imbalance {}",
+            self.pipeline.imbalance()
+        );
+        let (pending, most) = (
+            engine.pending() as u64,
+            self.settings.engine.max_pending as u64,
+        );
+        ensure!(
+            pending == self.pending,
+            "{pending} pending, not {}",
+            self.pending
+        );
         ensure!(pending <= most, "{pending} pending, at most {most} may be");
-        ensure!(engine.clock() == self.clock, "{:?}, not {:?}", engine.clock(), self.clock);
+        ensure!(
+            engine.clock() == self.clock,
+            "{:?}, not {:?}",
+            engine.clock(),
+            self.clock
+        );
         Ok(())
     }
 
@@ -195,11 +220,16 @@ impl<'a> Life<'a> {
 
     /// Runs the next timer; `None` if there is none.
     fn run_timer(&mut self) -> anyhow::Result<Option<()>> {
-        let Some(deadline) = self.pipeline.next_deadline() else { return Ok(None) };
+        let Some(deadline) = self.pipeline.next_deadline() else {
+            return Ok(None);
+        };
         let left = |engine: &Engine| engine.pending() + engine.open_threads();
         let before = left(self.engine()?);
         self.step(Vec::new(), deadline)?;
-        ensure!(left(self.engine()?) < before, "the timer of {deadline:?} changed nothing");
+        ensure!(
+            left(self.engine()?) < before,
+            "the timer of {deadline:?} changed nothing"
+        );
         Ok(Some(()))
     }
 
@@ -224,7 +254,10 @@ impl<'a> Life<'a> {
         // A clock that moved without anything to write is not kept.
         self.clock = self.engine()?.clock();
         self.counts.restarts += 1;
-        ensure!(state(self.engine()?) == before, "a restart changed graph, traits or timers");
+        ensure!(
+            state(self.engine()?) == before,
+            "a restart changed graph, traits or timers"
+        );
         self.check()
     }
 
@@ -238,7 +271,10 @@ impl<'a> Life<'a> {
             return Ok(());
         }
         let kept = self.pipeline.store().notifications()?.len();
-        ensure!(kept == 0, "{kept} notifications are kept beyond the horizon");
+        ensure!(
+            kept == 0,
+            "{kept} notifications are kept beyond the horizon"
+        );
         self.seen.clear();
         self.journal.forget_revisions();
         Ok(())
@@ -257,11 +293,18 @@ impl<'a> Life<'a> {
 /// What a restart must bring back.
 fn state(engine: &Engine) -> (String, String, usize, usize) {
     let graph = record::graph(engine.resources()).to_string();
-    (graph, engine.traits().to_string(), engine.pending(), engine.open_threads())
+    (
+        graph,
+        engine.traits().to_string(),
+        engine.pending(),
+        engine.open_threads(),
+    )
 }
 
 fn open_file(folder: &TempDir) -> anyhow::Result<Store> {
-    Ok(Store::Sqlite(Box::new(Sqlite::open(&folder.path().join("hearthd.db"))?)))
+    Ok(Store::Sqlite(Box::new(Sqlite::open(
+        &folder.path().join("hearthd.db"),
+    )?)))
 }
 
 /// Settings from all over their ranges, most of them small, so that bounds are met.
@@ -298,10 +341,17 @@ fn check_decoded(body: &[u8], decoded: &Decoded, refused_by_source: bool) -> any
     let event = match &decoded.outcome {
         Ok(event) => event,
         Err(reject) => {
-            ensure!(reject.reason != Reason::DecoderPanic, "the decoder panicked");
+            ensure!(
+                reject.reason != Reason::DecoderPanic,
+                "the decoder panicked"
+            );
             let reserved = body.windows(7).any(|part| part == b"private");
             let unfounded = reject.reason == Reason::NotJson && read.is_ok() && !reserved;
-            ensure!(refused_by_source || !unfounded, "not JSON? {}", reject.detail);
+            ensure!(
+                refused_by_source || !unfounded,
+                "not JSON? {}",
+                reject.detail
+            );
             return Ok(());
         }
     };
@@ -310,8 +360,14 @@ fn check_decoded(body: &[u8], decoded: &Decoded, refused_by_source: bool) -> any
     let line: Value = serde_json::from_str(&line).context("the record can't be read")?;
     let update = &body["resourceUpdate"];
     for field in ["events", "traits"] {
-        ensure!(line["data"][field] == update[field], "{field} differs from the payload's");
+        ensure!(
+            line["data"][field] == update[field],
+            "{field} differs from the payload's"
+        );
     }
-    ensure!(line["data"]["resourceGroup"] == body["resourceGroup"], "resourceGroup differs");
+    ensure!(
+        line["data"]["resourceGroup"] == body["resourceGroup"],
+        "resourceGroup differs"
+    );
     Ok(())
 }

@@ -41,7 +41,11 @@ impl<'a> Traffic<'a> {
             1 => ClockTime(0),
             _ => ClockTime(1_750_000_000_000_000_000),
         };
-        Self { bodies: Bodies::new(corpus, ids), sent: VecDeque::new(), clock: start }
+        Self {
+            bodies: Bodies::new(corpus, ids),
+            sent: VecDeque::new(),
+            clock: start,
+        }
     }
 
     /// Moves the clock, mostly a little and mostly on; `now` is what the engine's has come to.

@@ -72,7 +72,10 @@ impl Rows {
         connection.execute_batch(SCHEMA)?;
         let stopwatch = Stopwatch::start();
         let prepare = |sql: &&str| connection.prepare(sql);
-        let mut statements = STATEMENTS.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
+        let mut statements = STATEMENTS
+            .iter()
+            .map(prepare)
+            .collect::<Result<Vec<_>, _>>()?;
         for batch in &self.batches {
             let transaction = connection.unchecked_transaction()?;
             for row in batch {
@@ -103,19 +106,38 @@ impl Steps {
         let store = Store::Memory(Box::new(Memory::without_journal()));
         let engine = Engine::restore(settings.engine, store.restore()?);
         let (arrivals, clock) = (Vec::new(), ClockTime::default());
-        Ok(Self { settings, engine, store, arrivals, clock, rows: Rows { batches: Vec::new() } })
+        Ok(Self {
+            settings,
+            engine,
+            store,
+            arrivals,
+            clock,
+            rows: Rows {
+                batches: Vec::new(),
+            },
+        })
     }
 
     fn take(&mut self, incoming: Incoming, at: ClockTime) -> anyhow::Result<()> {
         let (raw, decoded) = Pipeline::decode(&self.settings.decode, incoming);
         self.clock = self.clock.max(at);
-        self.arrivals.push(Arrival { at: self.clock, raw, decoded });
-        if self.arrivals.len() == MAX_BATCH { self.step() } else { Ok(()) }
+        self.arrivals.push(Arrival {
+            at: self.clock,
+            raw,
+            decoded,
+        });
+        if self.arrivals.len() == MAX_BATCH {
+            self.step()
+        } else {
+            Ok(())
+        }
     }
 
     fn step(&mut self) -> anyhow::Result<()> {
         let arrivals = std::mem::take(&mut self.arrivals);
-        let loaded = self.store.load(&self.engine.lookup(&arrivals, self.clock))?;
+        let loaded = self
+            .store
+            .load(&self.engine.lookup(&arrivals, self.clock))?;
         let changes = self.engine.step(arrivals, self.clock, loaded);
         let journal = self.store.commit(changes.clone())?;
         self.rows.batches.push(batch(&changes, journal)?);
@@ -144,32 +166,84 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
         add(1, vec![blob(session.0), blob(notification.0)]);
     }
     for (session, url, clip_at) in &changes.clips {
-        add(2, vec![blob(session.0), url.clone().into(), clip_at.0.into()]);
+        add(
+            2,
+            vec![blob(session.0), url.clone().into(), clip_at.0.into()],
+        );
     }
     for (id, state) in &changes.notifications {
         let deadline = state.deadline.map(|deadline| deadline.0);
-        add(3, vec![blob(id.0), deadline.into(), state.touched.0.into(), json(&**state)?]);
+        add(
+            3,
+            vec![
+                blob(id.0),
+                deadline.into(),
+                state.touched.0.into(),
+                json(&**state)?,
+            ],
+        );
     }
     for arrival in &changes.unheld {
         add(4, vec![i64::try_from(*arrival)?.into()]);
     }
     for held in &changes.held {
         let line = held.record.unnumbered().to_owned();
-        add(5, vec![i64::try_from(held.arrival)?.into(), json(&**held)?, line.into()]);
+        add(
+            5,
+            vec![
+                i64::try_from(held.arrival)?.into(),
+                json(&**held)?,
+                line.into(),
+            ],
+        );
     }
     for (ordering_key, (sort_key, released_at)) in &changes.released {
-        add(6, vec![ordering_key.to_string().into(), json(sort_key)?, released_at.0.into()]);
+        add(
+            6,
+            vec![
+                ordering_key.to_string().into(),
+                json(sort_key)?,
+                released_at.0.into(),
+            ],
+        );
     }
     for (name, node) in &changes.nodes {
         add(7, vec![name.to_string().into(), json(node)?]);
     }
-    for TraitRow { resource, name, fields } in &changes.traits {
-        add(8, vec![resource.to_string().into(), name.to_string().into(), json(&**fields)?]);
+    for TraitRow {
+        resource,
+        name,
+        fields,
+    } in &changes.traits
+    {
+        add(
+            8,
+            vec![
+                resource.to_string().into(),
+                name.to_string().into(),
+                json(&**fields)?,
+            ],
+        );
     }
     add(9, vec!["clock".to_owned().into(), at()]);
-    for JournalRow { sequence, kind, subject, line } in journal {
+    for JournalRow {
+        sequence,
+        kind,
+        subject,
+        line,
+    } in journal
+    {
         let (sequence, kind) = (i64::try_from(sequence)?, kind.as_str().to_owned());
-        add(10, vec![sequence.into(), kind.into(), subject.into(), at(), line.into()]);
+        add(
+            10,
+            vec![
+                sequence.into(),
+                kind.into(),
+                subject.into(),
+                at(),
+                line.into(),
+            ],
+        );
     }
     for number in ["last_sequence", "journal_bytes"] {
         add(9, vec![number.to_owned().into(), at()]);

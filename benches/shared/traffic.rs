@@ -68,8 +68,11 @@ impl Traffic {
 
     fn thread(&mut self, number: u64) {
         let (id, thread, session) = (self.uuid(), self.uuid(), self.session_id());
-        let kind =
-            if self.rng.u32(0..5) == 0 { "DoorbellChime.Chime" } else { "CameraMotion.Motion" };
+        let kind = if self.rng.u32(0..5) == 0 {
+            "DoorbellChime.Chime"
+        } else {
+            "CameraMotion.Motion"
+        };
         let first = format!("{},\"zones\":[\"Driveway\"]}}", entry(kind, &session, 1));
         let person = format!("{}}}", entry("CameraPerson.Person", &session, 2));
         let clip = self.clip(&session);
@@ -80,7 +83,13 @@ impl Traffic {
         ];
         for (state, after, events) in stages {
             let tail = format!(r#","eventThreadId":"{thread}","eventThreadState":"{state}""#);
-            self.resource_update(number, &id, after, &format!(r#""events":{{{events}}}"#), &tail);
+            self.resource_update(
+                number,
+                &id,
+                after,
+                &format!(r#""events":{{{events}}}"#),
+                &tail,
+            );
         }
     }
 
@@ -100,7 +109,10 @@ impl Traffic {
 
     fn trait_update(&mut self, number: u64) {
         let tenths = |value: i64| format!("{}.{}", value / 10, value % 10);
-        let (warm, warmer) = (tenths(self.rng.i64(150..240)), tenths(self.rng.i64(150..240)));
+        let (warm, warmer) = (
+            tenths(self.rng.i64(150..240)),
+            tenths(self.rng.i64(150..240)),
+        );
         let humid = self.rng.u32(30..70);
         let temperature = format!(r#"{{"ambientTemperatureCelsius":{warm}}}"#);
         let humidity = format!(r#"{{"ambientHumidityPercent":{humid}}}"#);
@@ -159,9 +171,11 @@ impl Traffic {
         };
         if self.rng.u32(0..100) == 0 {
             let again = received + TimeDelta::milliseconds(self.rng.i64(500..60_000));
-            self.coming.push(Reverse((again, self.made + 1, line(again))));
+            self.coming
+                .push(Reverse((again, self.made + 1, line(again))));
         }
-        self.coming.push(Reverse((received, self.made, line(received))));
+        self.coming
+            .push(Reverse((received, self.made, line(received))));
         self.made += 2;
     }
 
@@ -183,7 +197,11 @@ impl Traffic {
     fn uuid(&mut self) -> String {
         let (high, low) = (self.rng.u64(..), self.rng.u64(..));
         let [a, b, c] = [high >> 32, high >> 16 & 0xffff, high & 0xffff];
-        format!("{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}", low >> 48, low & 0xffff_ffff_ffff)
+        format!(
+            "{a:08x}-{b:04x}-{c:04x}-{:04x}-{:012x}",
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        )
     }
 }
 
@@ -192,7 +210,11 @@ impl Iterator for Traffic {
 
     fn next(&mut self) -> Option<String> {
         // Nothing that is made later arrives before the clock.
-        while self.coming.peek().is_none_or(|Reverse((at, ..))| *at > self.clock) {
+        while self
+            .coming
+            .peek()
+            .is_none_or(|Reverse((at, ..))| *at > self.clock)
+        {
             self.scene();
         }
         self.coming.pop().map(|Reverse((_, _, line))| line)
@@ -217,7 +239,10 @@ fn structure() -> String {
 }
 
 fn room(number: u64) -> String {
-    format!("{}/rooms/AVPHwEt6yU8iO0pA2sD4fG6hJ8kL1zX3cV5bN7mQ9wE{number:02}", structure())
+    format!(
+        "{}/rooms/AVPHwEt6yU8iO0pA2sD4fG6hJ8kL1zX3cV5bN7mQ9wE{number:02}",
+        structure()
+    )
 }
 
 fn device(number: u64) -> String {

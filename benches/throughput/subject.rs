@@ -46,7 +46,9 @@ impl Kind {
     /// What this process was started to be; `None` for the bench itself.
     pub(crate) fn of_this_process() -> Option<Self> {
         let name = std::env::args().nth(1)?;
-        [Self::RunInMemory, Self::PullAndAck].into_iter().find(|kind| kind.name() == name)
+        [Self::RunInMemory, Self::PullAndAck]
+            .into_iter()
+            .find(|kind| kind.name() == name)
     }
 
     /// Is that until it is killed.
@@ -74,8 +76,13 @@ async fn run_in_memory(
 
 async fn pull_and_ack(settings: &Pubsub) -> anyhow::Result<()> {
     let credentials = anonymous::Builder::new().build();
-    let url = settings.endpoint.url().context("PUBSUB_EMULATOR_HOST is not set")?;
-    let builder = Subscriber::builder().with_endpoint(url).with_credentials(credentials);
+    let url = settings
+        .endpoint
+        .url()
+        .context("PUBSUB_EMULATOR_HOST is not set")?;
+    let builder = Subscriber::builder()
+        .with_endpoint(url)
+        .with_credentials(credentials);
     let subscriber = builder.build().await?;
     let mut stream = subscriber
         .subscribe(SUBSCRIPTION)
@@ -115,7 +122,10 @@ impl Subject {
             .arg(kind.name())
             .env("PUBSUB_EMULATOR_HOST", host)
             .env("HEARTHD_PUBSUB__SUBSCRIPTION", SUBSCRIPTION)
-            .env("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES", outstanding.to_string())
+            .env(
+                "HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES",
+                outstanding.to_string(),
+            )
             .env("HEARTHD_STORE__PATH", home.path().join(STORE))
             .env("HEARTHD_HTTP__LISTEN", "127.0.0.1:0")
             .env("HEARTHD_LOG__FORMAT", "json")
@@ -151,7 +161,11 @@ impl Subject {
         let stat = std::fs::read_to_string(&path).with_context(|| path)?;
         // The name, in brackets, may hold anything; the 14th and 15th field lie behind it.
         let (_, fields) = stat.rsplit_once(')').context("a process without a name")?;
-        let ticks = fields.split_whitespace().skip(11).take(2).map(str::parse::<f64>);
+        let ticks = fields
+            .split_whitespace()
+            .skip(11)
+            .take(2)
+            .map(str::parse::<f64>);
         Ok(ticks.sum::<Result<f64, _>>()? / TICKS_PER_SECOND)
     }
 

@@ -85,13 +85,25 @@ pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::
     let (end, count) = (ended?, finished?);
     let fate = if args.ack { "acked" } else { "given back" };
     let (file, why) = (args.output.display(), end.as_str());
-    say(&format!("{count} messages are in {file}, and {fate}; it ended because {why}"))
+    say(&format!(
+        "{count} messages are in {file}, and {fate}; it ended because {why}"
+    ))
 }
 
 /// One stream, so that it alone may have all that can be outstanding.
 fn source_settings(pubsub: &Pubsub, ack: bool) -> Pubsub {
-    let settings = Pubsub { streams: 1, ..pubsub.clone() };
-    if ack { settings } else { Pubsub { max_outstanding_bytes: 4 << 30, ..settings } }
+    let settings = Pubsub {
+        streams: 1,
+        ..pubsub.clone()
+    };
+    if ack {
+        settings
+    } else {
+        Pubsub {
+            max_outstanding_bytes: 4 << 30,
+            ..settings
+        }
+    }
 }
 
 /// Listens at once; the future waits for SIGTERM or SIGINT.
@@ -162,7 +174,10 @@ impl Capture {
             seen: LruCache::new(REMEMBERED),
             count: 0,
             count_max: args.count.map_or(u64::MAX, NonZeroU64::get),
-            held: (!args.ack).then(|| Held { acks_max, ..Held::default() }),
+            held: (!args.ack).then(|| Held {
+                acks_max,
+                ..Held::default()
+            }),
         })
     }
 
@@ -176,7 +191,9 @@ impl Capture {
             if self.held.as_ref().is_some_and(Held::is_full) {
                 return Ok(End::Full);
             }
-            let room = usize::try_from(self.count_max - self.count).unwrap_or(BATCH).min(BATCH);
+            let room = usize::try_from(self.count_max - self.count)
+                .unwrap_or(BATCH)
+                .min(BATCH);
             if received.recv_many(&mut batch, room).await == 0 {
                 return Ok(End::Signal);
             }
@@ -191,7 +208,11 @@ impl Capture {
         let mut bytes = 0;
         for Delivery { incoming, ack } in batch {
             bytes += incoming.raw.body.len() as u64;
-            if self.seen.put(Arc::clone(&incoming.raw.message_id), ()).is_none() {
+            if self
+                .seen
+                .put(Arc::clone(&incoming.raw.message_id), ())
+                .is_none()
+            {
                 self.file.write(&incoming.raw)?;
                 self.count += 1;
             }

@@ -36,7 +36,11 @@ mod tests {
         let mut stdout = Vec::new();
         let error = run(&Args { config: None }, &environment, &mut stdout).unwrap_err();
         let faults = error.downcast::<Faults>().unwrap();
-        let keys: Vec<_> = faults.as_slice().iter().map(|fault| fault.key.as_str()).collect();
+        let keys: Vec<_> = faults
+            .as_slice()
+            .iter()
+            .map(|fault| fault.key.as_str())
+            .collect();
         assert_eq!(keys, ["pubsub.subscription", "reorder.hold"]);
         assert!(stdout.is_empty());
     }

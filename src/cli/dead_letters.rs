@@ -41,8 +41,11 @@ pub fn run(
         Some(Action::List(args)) => list(args, environment, stdout),
         Some(Action::Drop(args)) => {
             let (mut store, _) = args.store.open_for_writing(environment)?;
-            let there: Vec<i64> =
-                store.dead_letters(usize::MAX)?.iter().map(|row| row.id).collect();
+            let there: Vec<i64> = store
+                .dead_letters(usize::MAX)?
+                .iter()
+                .map(|row| row.id)
+                .collect();
             let dropped = store.drop_dead_letters(&args.choose(&there)?)?;
             Ok(writeln!(stdout, "{dropped} ranges dropped")?)
         }
@@ -59,6 +62,13 @@ fn list(
 }
 
 fn line(row: &DeadLetterRow) -> String {
-    let DeadLetterRow { id, at, sink, first_sequence, last_sequence, reason } = row;
+    let DeadLetterRow {
+        id,
+        at,
+        sink,
+        first_sequence,
+        last_sequence,
+        reason,
+    } = row;
     format!("{id}  {at}  {sink}  lost records {first_sequence} to {last_sequence}: {reason}")
 }

@@ -45,23 +45,41 @@ pub async fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
-    let mut report = Report { stdout, failed: false };
+    let mut report = Report {
+        stdout,
+        failed: false,
+    };
     let settings = match load(args, environment) {
         Ok(settings) => settings,
         Err(faults) => {
-            report.add(faults.as_slice().iter().map(|fault| Line::fail("settings", fault)))?;
+            report.add(
+                faults
+                    .as_slice()
+                    .iter()
+                    .map(|fault| Line::fail("settings", fault)),
+            )?;
             return Ok(ExitCode::from(EXIT_BAD_CONFIG));
         }
     };
     report.add([Line::ok("settings", "valid")])?;
     // What Pub/Sub says in full when it refuses a stream is in the log.
-    telemetry::init(&Log { level: LogLevel::Warn, ..settings.log.clone() }, environment);
+    telemetry::init(
+        &Log {
+            level: LogLevel::Warn,
+            ..settings.log.clone()
+        },
+        environment,
+    );
     let clock = Clock::start(ClockTime::default());
     let skew = check_pubsub(&settings, &clock, &mut report).await?;
     report.add(store::check(&settings.store))?;
     report.add(sinks(&settings.sinks))?;
     report.add([check_clock(clock.wall_now(), skew)])?;
-    Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(if report.failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
 }
 
 fn load(args: &Args, environment: &BTreeMap<String, String>) -> Result<Settings, Faults> {
@@ -88,7 +106,11 @@ async fn check_pubsub(
         Ok(probe) => probe.ask().await,
         Err(error) => Finding::Unreachable(error_chain(&error)),
     };
-    report.add(subscription::lines(&finding, pubsub, settings.dedupe.horizon))?;
+    report.add(subscription::lines(
+        &finding,
+        pubsub,
+        settings.dedupe.horizon,
+    ))?;
     if matches!(finding, Finding::Found(_) | Finding::Forbidden) {
         report.add([pull::check(pubsub, clock.clone()).await])?;
     }
@@ -97,12 +119,16 @@ async fn check_pubsub(
 
 fn sinks(sinks: &[config::Sink]) -> Vec<Line> {
     if sinks.is_empty() {
-        return vec![Line::ok("sinks", "none are set: records stay in the journal of the store")];
+        return vec![Line::ok(
+            "sinks",
+            "none are set: records stay in the journal of the store",
+        )];
     }
     let line = |sink: &config::Sink| match sink.kind {
-        SinkKind::Stdout => {
-            Line::ok("sinks", format_args!("{}: records go to standard output", sink.name))
-        }
+        SinkKind::Stdout => Line::ok(
+            "sinks",
+            format_args!("{}: records go to standard output", sink.name),
+        ),
     };
     sinks.iter().map(line).collect()
 }
@@ -112,16 +138,29 @@ fn check_clock(now: DateTime<Utc>, skew: Option<TimeDelta>) -> Line {
          refuses tokens, and the wrong events ring";
     let shown = now.to_rfc3339_opts(SecondsFormat::Secs, true);
     if !(EARLIEST..LATEST).contains(&now.timestamp()) {
-        return Line::fail("clock", format_args!("this machine's clock says {shown}; {SET}"));
+        return Line::fail(
+            "clock",
+            format_args!("this machine's clock says {shown}; {SET}"),
+        );
     }
     match skew {
         Some(skew) if skew.abs() > SKEW_MAX => {
             let by = skew.num_seconds().abs();
-            let way = if skew < TimeDelta::zero() { "behind" } else { "ahead of" };
-            Line::warn("clock", format_args!("{shown} is {by} s {way} the server's clock; {SET}"))
+            let way = if skew < TimeDelta::zero() {
+                "behind"
+            } else {
+                "ahead of"
+            };
+            Line::warn(
+                "clock",
+                format_args!("{shown} is {by} s {way} the server's clock; {SET}"),
+            )
         }
         Some(_) => Line::ok("clock", format_args!("{shown}, as the server's")),
-        None => Line::ok("clock", format_args!("{shown}; no server to compare it with")),
+        None => Line::ok(
+            "clock",
+            format_args!("{shown}; no server to compare it with"),
+        ),
     }
 }
 
@@ -158,8 +197,16 @@ struct Line {
 impl Line {
     fn new(verdict: Verdict, check: &'static str, text: impl Display) -> Self {
         // One line, whatever an error's text holds.
-        let text = text.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { verdict, check, text }
+        let text = text
+            .to_string()
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ");
+        Self {
+            verdict,
+            check,
+            text,
+        }
     }
 
     fn ok(check: &'static str, text: impl Display) -> Self {
@@ -177,7 +224,13 @@ impl Line {
 
 impl Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<4}  {:<12}  {}", self.verdict.as_str(), self.check, self.text)
+        write!(
+            f,
+            "{:<4}  {:<12}  {}",
+            self.verdict.as_str(),
+            self.check,
+            self.text
+        )
     }
 }
 
@@ -216,11 +269,26 @@ mod tests {
         let now = 1_800_000_000;
         for (now, skew, verdict, words) in [
             (0, None, Verdict::Fail, "says 1970-01-01T00:00:00Z; set it"),
-            (LATEST, None, Verdict::Fail, "says 2100-01-01T00:00:00Z; set it"),
+            (
+                LATEST,
+                None,
+                Verdict::Fail,
+                "says 2100-01-01T00:00:00Z; set it",
+            ),
             (now, None, Verdict::Ok, "no server"),
             (now, Some(-10), Verdict::Ok, "as the server's"),
-            (now, Some(-11), Verdict::Warn, "is 11 s behind the server's clock; set it"),
-            (now, Some(3600), Verdict::Warn, "is 3600 s ahead of the server's clock"),
+            (
+                now,
+                Some(-11),
+                Verdict::Warn,
+                "is 11 s behind the server's clock; set it",
+            ),
+            (
+                now,
+                Some(3600),
+                Verdict::Warn,
+                "is 3600 s ahead of the server's clock",
+            ),
         ] {
             let line = check_clock(at(now), skew.map(TimeDelta::seconds));
             assert_eq!(line.verdict, verdict, "{line}");

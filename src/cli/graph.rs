@@ -54,16 +54,27 @@ pub fn run(
 
 /// What a resource hangs below: its room, else its structure.
 fn parent(resource: &Resource) -> Option<&ResourceName> {
-    resource.place.room.as_ref().or(resource.place.structure.as_ref())
+    resource
+        .place
+        .room
+        .as_ref()
+        .or(resource.place.structure.as_ref())
 }
 
 fn label(resource: &Resource) -> String {
-    let name = resource.place.display_name.as_deref().unwrap_or_else(|| resource.name.short_id());
+    let name = resource
+        .place
+        .display_name
+        .as_deref()
+        .unwrap_or_else(|| resource.name.short_id());
     format!("{name} ({})", resource.kind.as_str())
 }
 
 fn tree(resources: &[Resource], stdout: &mut dyn Write) -> std::io::Result<()> {
-    for resource in resources.iter().filter(|resource| parent(resource).is_none()) {
+    for resource in resources
+        .iter()
+        .filter(|resource| parent(resource).is_none())
+    {
         writeln!(stdout, "{}", label(resource))?;
         branch(resources, &resource.name, "", stdout)?;
     }
@@ -77,13 +88,19 @@ fn branch(
     indent: &str,
     stdout: &mut dyn Write,
 ) -> std::io::Result<()> {
-    let mut children: Vec<&Resource> =
-        resources.iter().filter(|child| parent(child) == Some(of)).collect();
+    let mut children: Vec<&Resource> = resources
+        .iter()
+        .filter(|child| parent(child) == Some(of))
+        .collect();
     // Rooms first, since they have children of their own.
     children.sort_by_key(|child| (child.kind == ResourceKind::Device, label(child)));
     for (index, child) in children.iter().enumerate() {
         let last = index + 1 == children.len();
-        let (fork, line) = if last { ("└── ", "    ") } else { ("├── ", "│   ") };
+        let (fork, line) = if last {
+            ("└── ", "    ")
+        } else {
+            ("├── ", "│   ")
+        };
         writeln!(stdout, "{indent}{fork}{}", label(child))?;
         branch(resources, &child.name, &format!("{indent}{line}"), stdout)?;
     }

@@ -43,7 +43,9 @@ pub fn run(
     rows.retain(|(_, state)| state.revision > 0);
     rows.retain(|(_, state)| args.state.is_none_or(|wanted| wanted == state_of(state)));
     rows.sort_by(|(_, a), (_, b)| a.last_event_at.cmp(&b.last_event_at));
-    let skipped = args.limit.map_or(0, |limit| rows.len().saturating_sub(limit));
+    let skipped = args
+        .limit
+        .map_or(0, |limit| rows.len().saturating_sub(limit));
     rows.drain(..skipped);
     match args.format {
         Format::Text => rows.iter().try_for_each(|(_, state)| line(state, stdout))?,
@@ -53,11 +55,19 @@ pub fn run(
 }
 
 fn state_of(notification: &Notification) -> State {
-    if notification.is_closed() { State::Closed } else { State::Open }
+    if notification.is_closed() {
+        State::Closed
+    } else {
+        State::Open
+    }
 }
 
 fn line(state: &Notification, stdout: &mut dyn Write) -> std::io::Result<()> {
-    let title = state.shown.display_name.as_deref().unwrap_or_else(|| state.resource.short_id());
+    let title = state
+        .shown
+        .display_name
+        .as_deref()
+        .unwrap_or_else(|| state.resource.short_id());
     let standing = if state.is_closed() { "closed" } else { "open" };
     let what = record::body(&state.kinds);
     let (from, until) = (&state.started_at, &state.last_event_at);
@@ -69,7 +79,9 @@ fn array(
     stdout: &mut dyn Write,
 ) -> std::io::Result<()> {
     rows.sort_by_key(|(id, _)| *id);
-    let data: Vec<_> =
-        rows.iter().map(|(id, state)| record::notification_data(*id, state)).collect();
+    let data: Vec<_> = rows
+        .iter()
+        .map(|(id, state)| record::notification_data(*id, state))
+        .collect();
     writeln!(stdout, "{}", record::array(data.iter().map(AsRef::as_ref)))
 }

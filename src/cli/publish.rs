@@ -98,8 +98,11 @@ pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::
         refuse_google(&args)?;
     }
     // All files are opened before anything is sent, so that a wrong path changes nothing.
-    let readers =
-        args.files.iter().map(|path| capture::open(path)).collect::<Result<Vec<_>, _>>()?;
+    let readers = args
+        .files
+        .iter()
+        .map(|path| capture::open(path))
+        .collect::<Result<Vec<_>, _>>()?;
     let bodies = readers.into_iter().flatten().map(|line| Ok(line?.raw.body));
     if let (Some(subscription), Some(url)) = (&args.create, &emulator) {
         create(&args.topic, subscription, url).await?;
@@ -114,7 +117,11 @@ pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::
             publish(&publisher, &args.topic, bodies.into_iter().map(Ok)).await?
         }
     };
-    writeln!(std::io::stderr().lock(), "published {count} messages to {}", args.topic)?;
+    writeln!(
+        std::io::stderr().lock(),
+        "published {count} messages to {}",
+        args.topic
+    )?;
     Ok(())
 }
 
@@ -140,9 +147,14 @@ async fn publisher(topic: &TopicName, emulator: Option<&str>) -> anyhow::Result<
     let builder = Publisher::builder(topic.to_string());
     let builder = match emulator {
         None => builder,
-        Some(url) => builder.with_endpoint(url).with_credentials(anonymous::Builder::new().build()),
+        Some(url) => builder
+            .with_endpoint(url)
+            .with_credentials(anonymous::Builder::new().build()),
     };
-    builder.build().await.context("failed to build the publisher")
+    builder
+        .build()
+        .await
+        .context("failed to build the publisher")
 }
 
 async fn create(
@@ -151,15 +163,24 @@ async fn create(
     url: &str,
 ) -> anyhow::Result<()> {
     let nobody: Credentials = anonymous::Builder::new().build();
-    let builder = TopicAdmin::builder().with_endpoint(url).with_credentials(nobody.clone());
-    let topics = builder.build().await.context("failed to build the client for topics")?;
+    let builder = TopicAdmin::builder()
+        .with_endpoint(url)
+        .with_credentials(nobody.clone());
+    let topics = builder
+        .build()
+        .await
+        .context("failed to build the client for topics")?;
     let created = topics.create_topic().set_name(topic.to_string()).send();
     unless_it_exists(answer(created, url).await?)
         .with_context(|| format!("failed to create {topic}"))?;
 
-    let builder = SubscriptionAdmin::builder().with_endpoint(url).with_credentials(nobody);
-    let subscriptions =
-        builder.build().await.context("failed to build the client for subscriptions")?;
+    let builder = SubscriptionAdmin::builder()
+        .with_endpoint(url)
+        .with_credentials(nobody);
+    let subscriptions = builder
+        .build()
+        .await
+        .context("failed to build the client for subscriptions")?;
     let created = subscriptions
         .create_subscription()
         .set_name(subscription.as_str())
@@ -175,7 +196,13 @@ fn unless_it_exists<T>(
 ) -> Result<(), google_cloud_pubsub::Error> {
     match created {
         Ok(_) => Ok(()),
-        Err(error) if error.status().is_some_and(|s| s.code == Code::AlreadyExists) => Ok(()),
+        Err(error)
+            if error
+                .status()
+                .is_some_and(|s| s.code == Code::AlreadyExists) =>
+        {
+            Ok(())
+        }
         Err(error) => Err(error),
     }
 }
@@ -237,7 +264,10 @@ fn rebase(bodies: Vec<Bytes>, now: DateTime<Utc>) -> Vec<Bytes> {
         payload.insert(TIMESTAMP.to_owned(), Value::from(at.as_str()));
         Some(Bytes::from(Value::Object(payload).to_string()))
     };
-    bodies.into_iter().map(|body| shifted(&body).unwrap_or(body)).collect()
+    bodies
+        .into_iter()
+        .map(|body| shifted(&body).unwrap_or(body))
+        .collect()
 }
 
 /// The payload as an object, and when its event occurred.
@@ -256,7 +286,10 @@ mod tests {
         let parse = |text: &str| text.parse::<TopicName>();
         assert!(parse("projects/sdm-prod/topics/enterprise-1").is_ok());
         for (bad, fault) in [
-            ("projects/p/subscriptions/s", "is a subscription, not a topic"),
+            (
+                "projects/p/subscriptions/s",
+                "is a subscription, not a topic",
+            ),
             ("home", "is not the full name of a topic"),
             ("projects//topics/t", "is not the full name of a topic"),
             ("projects/p/topics/t/x", "is not the full name of a topic"),
@@ -264,7 +297,10 @@ mod tests {
             let error = parse(bad).unwrap_err();
             assert!(error.contains(fault), "{error}");
             assert!(error.contains("projects/{project}/topics/{id}"), "{error}");
-            assert!(error.contains("projects/{project}/subscriptions/{id}"), "{error}");
+            assert!(
+                error.contains("projects/{project}/subscriptions/{id}"),
+                "{error}"
+            );
         }
     }
 
@@ -283,7 +319,10 @@ mod tests {
             after[0],
             body(r#"{"eventId":"a","n":1.10,"timestamp":"2023-11-14T22:13:10.500Z"}"#)
         );
-        assert_eq!(after[1], body(r#"{"eventId":"b","timestamp":"2023-11-14T22:13:20.000Z"}"#));
+        assert_eq!(
+            after[1],
+            body(r#"{"eventId":"b","timestamp":"2023-11-14T22:13:20.000Z"}"#)
+        );
         assert_eq!(after[2..], before[2..]);
         assert_eq!(rebase(before[3..].to_vec(), now), before[3..]);
     }

@@ -63,9 +63,21 @@ fn list(
 }
 
 fn line(row: &QuarantineRow) -> String {
-    let QuarantineRow { id, received_at, platform, reason, detail, message_id, place, raw } = row;
+    let QuarantineRow {
+        id,
+        received_at,
+        platform,
+        reason,
+        detail,
+        message_id,
+        place,
+        raw,
+    } = row;
     let place = place.as_deref().unwrap_or(message_id);
-    format!("{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({} bytes)", raw.len())
+    format!(
+        "{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({} bytes)",
+        raw.len()
+    )
 }
 
 /// Runs each message through the pipeline, and says what became of it.
@@ -103,5 +115,9 @@ fn outcome(committed: &Committed, store: &Store) -> Result<String, StoreError> {
 
 /// The numbers of all messages. It reads the messages too, of which there are at most 256 MiB.
 fn ids(store: &Store) -> Result<Vec<i64>, StoreError> {
-    Ok(store.quarantine(usize::MAX)?.iter().map(|row| row.id).collect())
+    Ok(store
+        .quarantine(usize::MAX)?
+        .iter()
+        .map(|row| row.id)
+        .collect())
 }

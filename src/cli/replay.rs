@@ -82,7 +82,10 @@ fn rate(text: &str) -> Result<f64, String> {
 const MIN_PACE: f64 = 1e-6;
 
 fn pace(text: &str) -> Result<f64, String> {
-    let pace = text.parse().ok().filter(|pace: &f64| pace.is_finite() && *pace >= MIN_PACE);
+    let pace = text
+        .parse()
+        .ok()
+        .filter(|pace: &f64| pace.is_finite() && *pace >= MIN_PACE);
     pace.ok_or_else(|| format!("expected a number of at least {MIN_PACE}"))
 }
 
@@ -92,7 +95,13 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<ExitCode> {
-    if args.files.iter().filter(|file| file.as_os_str() == "-").count() > 1 {
+    if args
+        .files
+        .iter()
+        .filter(|file| file.as_os_str() == "-")
+        .count()
+        > 1
+    {
         return refuse("standard input (-) was named twice: it can be read once");
     }
     let settings = Settings::load(args.config.as_deref(), environment)?;
@@ -100,7 +109,10 @@ pub fn run(
         Some(path) => Store::Sqlite(Box::new(Sqlite::open(path)?)),
         None => Store::Memory(Box::new(Memory::without_journal())),
     };
-    let disturbance = Disturbance { shuffle: args.shuffle, duplicate: args.duplicate };
+    let disturbance = Disturbance {
+        shuffle: args.shuffle,
+        duplicate: args.duplicate,
+    };
     let messages = input::messages(&args.files, disturbance)?;
     let mut settings = PipelineSettings::from(&settings);
     if args.state.is_none() {
@@ -109,10 +121,17 @@ pub fn run(
     }
     let pipeline = Pipeline::open(store, settings)?;
     let output = Output::new(args, stdout, &pipeline)?;
-    let mut replay = Replay { pipeline, output, pace: args.pace, batch: Vec::new() };
+    let mut replay = Replay {
+        pipeline,
+        output,
+        pace: args.pace,
+        batch: Vec::new(),
+    };
     replay.feed(messages)?;
     replay.run_out()?;
-    let Replay { pipeline, output, .. } = replay;
+    let Replay {
+        pipeline, output, ..
+    } = replay;
     let quarantined = output.finish(args, &pipeline)?;
     Ok(if args.strict && quarantined > 0 {
         ExitCode::from(EXIT_BAD_DATA)
@@ -216,7 +235,10 @@ impl Replay<'_> {
     }
 
     fn commit(&mut self, arrivals: Vec<Arrival>, until: ClockTime) -> anyhow::Result<()> {
-        let committed = self.pipeline.step(arrivals, until).context("replay stopped")?;
+        let committed = self
+            .pipeline
+            .step(arrivals, until)
+            .context("replay stopped")?;
         self.output.write(&committed)
     }
 
@@ -233,7 +255,10 @@ impl Replay<'_> {
     }
 
     fn clock(&self) -> ClockTime {
-        self.pipeline.engine().map(|engine| engine.clock()).unwrap_or_default()
+        self.pipeline
+            .engine()
+            .map(|engine| engine.clock())
+            .unwrap_or_default()
     }
 }
 
@@ -261,7 +286,10 @@ mod tests {
         }
         for refused in ["1e-20", "9e-7", "0", "-1", "inf", "NaN", "fast"] {
             let message = pace(refused).unwrap_err();
-            assert_eq!(message, "expected a number of at least 0.000001", "{refused}");
+            assert_eq!(
+                message, "expected a number of at least 0.000001",
+                "{refused}"
+            );
         }
     }
 }

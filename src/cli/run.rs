@@ -21,7 +21,12 @@ pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow:
     let settings = Settings::load_with_pubsub(args.config.as_deref(), environment)?;
     let pubsub = settings.require_pubsub()?;
     let level = telemetry::init(&settings.log, environment);
-    let reload = Reload::new(settings.clone(), args.config.clone(), environment.clone(), level);
+    let reload = Reload::new(
+        settings.clone(),
+        args.config.clone(),
+        environment.clone(),
+        level,
+    );
     let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
     Ok(daemon::run(&settings, pubsub, store, reload).await?)
 }
@@ -34,9 +39,15 @@ mod tests {
     #[tokio::test]
     async fn every_fault_is_shown_at_once() {
         let variable = ("HEARTHD_REORDER__HOLD".to_owned(), "2".to_owned());
-        let error = run(&Args { config: None }, &BTreeMap::from([variable])).await.unwrap_err();
+        let error = run(&Args { config: None }, &BTreeMap::from([variable]))
+            .await
+            .unwrap_err();
         let faults = error.downcast::<Faults>().unwrap();
-        let keys: Vec<_> = faults.as_slice().iter().map(|fault| fault.key.as_str()).collect();
+        let keys: Vec<_> = faults
+            .as_slice()
+            .iter()
+            .map(|fault| fault.key.as_str())
+            .collect();
         assert_eq!(keys, ["pubsub.subscription", "reorder.hold"]);
     }
 }

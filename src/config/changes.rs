@@ -16,7 +16,9 @@ impl Settings {
         for (table, old) in old.as_object().into_iter().flatten() {
             match (old, &new[table]) {
                 (Value::Object(old), Value::Object(new)) => {
-                    let changed = old.iter().filter(|(key, value)| new.get(*key) != Some(value));
+                    let changed = old
+                        .iter()
+                        .filter(|(key, value)| new.get(*key) != Some(value));
                     keys.extend(changed.map(|(key, _)| format!("{table}.{key}")));
                 }
                 (old, new) if old != new => keys.push(table.clone()),
@@ -37,7 +39,9 @@ mod tests {
 
     fn full(variables: &[(&str, &str)]) -> Settings {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/config/full.toml");
-        let variables = variables.iter().map(|(name, value)| (name.to_string(), value.to_string()));
+        let variables = variables
+            .iter()
+            .map(|(name, value)| (name.to_string(), value.to_string()));
         Settings::load(Some(&path), &variables.collect()).unwrap()
     }
 
@@ -56,7 +60,10 @@ mod tests {
         new.http.listen.set_port(1);
         new.log.level = LogLevel::Trace;
         new.sinks.clear();
-        assert_eq!(old.changed_keys(&new), ["http.listen", "log.level", "sinks"]);
+        assert_eq!(
+            old.changed_keys(&new),
+            ["http.listen", "log.level", "sinks"]
+        );
         new.pubsub = None;
         assert!(old.changed_keys(&new).contains(&"pubsub".to_owned()));
     }
@@ -68,10 +75,17 @@ mod tests {
         );
         let text = text.unwrap();
         let value = serde_json::to_value(full(&[])).unwrap();
-        let tables = value.as_object().unwrap().values().filter_map(Value::as_object);
+        let tables = value
+            .as_object()
+            .unwrap()
+            .values()
+            .filter_map(Value::as_object);
         let keys: BTreeSet<_> = tables.flat_map(|table| table.keys()).collect();
         for key in keys {
-            assert!(text.contains(&format!("\n{key} = ")), "full.toml lacks {key}");
+            assert!(
+                text.contains(&format!("\n{key} = ")),
+                "full.toml lacks {key}"
+            );
         }
     }
 }

@@ -12,8 +12,16 @@ use ::config::{Config, ConfigError, Environment, FileFormat, Map, Source, Value,
 use super::table::{Table, shown, shown_key};
 
 /// The tables that a file may hold and a variable may reach into.
-const TABLES: [&str; 8] =
-    ["pubsub", "sdm", "store", "dedupe", "reorder", "notifications", "http", "log"];
+const TABLES: [&str; 8] = [
+    "pubsub",
+    "sdm",
+    "store",
+    "dedupe",
+    "reorder",
+    "notifications",
+    "http",
+    "log",
+];
 /// The lists of tables that a file may hold; no variable reaches into them.
 const LISTS: [&str; 1] = ["sinks"];
 /// What the name of every variable of ours begins with.
@@ -55,7 +63,11 @@ impl From<Fault> for Faults {
 }
 
 fn lines(faults: &[Fault]) -> String {
-    faults.iter().map(Fault::to_string).collect::<Vec<_>>().join("\n")
+    faults
+        .iter()
+        .map(Fault::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The merged tables of file and environment, with the faults found in them so far.
@@ -76,12 +88,18 @@ impl File {
         let mut faults = Vec::new();
         let variables = accepted_variables(environment, &mut faults);
         let overridden = variables.keys().map(|name| setting_of(name)).collect();
-        let merged = path.map_or(Ok(Map::new()), read_toml).and_then(|mut parts| {
-            refuse_unknown_parts(&mut parts, &mut faults);
-            merge(parts, variables)
-        });
+        let merged = path
+            .map_or(Ok(Map::new()), read_toml)
+            .and_then(|mut parts| {
+                refuse_unknown_parts(&mut parts, &mut faults);
+                merge(parts, variables)
+            });
         match merged {
-            Ok(parts) => Ok(Self { parts, overridden, faults }),
+            Ok(parts) => Ok(Self {
+                parts,
+                overridden,
+                faults,
+            }),
             Err(fault) => {
                 faults.push(fault);
                 Err(Faults::new(faults))
@@ -145,7 +163,11 @@ impl File {
 
     /// Fails with every fault, if there is one.
     pub(super) fn finish(self) -> Result<(), Faults> {
-        if self.faults.is_empty() { Ok(()) } else { Err(Faults::new(self.faults)) }
+        if self.faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Faults::new(self.faults))
+        }
     }
 }
 
@@ -154,7 +176,9 @@ fn accepted_variables(
     environment: &BTreeMap<String, String>,
     faults: &mut Vec<Fault>,
 ) -> BTreeMap<String, String> {
-    let ours = environment.iter().filter(|(name, _)| name.starts_with(PREFIX));
+    let ours = environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX));
     let (accepted, refused): (BTreeMap<_, _>, BTreeMap<_, _>) = ours
         .filter(|(name, value)| !is_service_link(name, value))
         .map(|(name, value)| (name.clone(), value.clone()))
@@ -165,7 +189,10 @@ fn accepted_variables(
              the table being one of: {} (lists such as sinks are set in the file)",
             TABLES.join(", ")
         );
-        faults.push(Fault { key: shown_key(&name), message });
+        faults.push(Fault {
+            key: shown_key(&name),
+            message,
+        });
     }
     accepted
 }
@@ -173,11 +200,17 @@ fn accepted_variables(
 /// True for a name such as `HEARTHD_REORDER__HOLD`. Whether the table has such a key shows when it
 /// is read.
 fn names_setting(name: &str) -> bool {
-    let parts = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once(SEPARATOR));
+    let parts = name
+        .strip_prefix(PREFIX)
+        .and_then(|rest| rest.split_once(SEPARATOR));
     parts.is_some_and(|(table, key)| {
-        TABLES.iter().any(|known| known.to_ascii_uppercase() == table)
+        TABLES
+            .iter()
+            .any(|known| known.to_ascii_uppercase() == table)
             && key.starts_with(|first: char| first.is_ascii_uppercase())
-            && key.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+            && key
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
             && !key.contains(SEPARATOR)
     })
 }
@@ -194,20 +227,33 @@ fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 fn setting_of(variable: &str) -> String {
-    variable.replacen(PREFIX, "", 1).replacen(SEPARATOR, ".", 1).to_ascii_lowercase()
+    variable
+        .replacen(PREFIX, "", 1)
+        .replacen(SEPARATOR, ".", 1)
+        .to_ascii_lowercase()
 }
 
 pub(super) fn variable_of(setting: &str) -> String {
-    format!("{PREFIX}{}", setting.replacen('.', SEPARATOR, 1).to_ascii_uppercase())
+    format!(
+        "{PREFIX}{}",
+        setting.replacen('.', SEPARATOR, 1).to_ascii_uppercase()
+    )
 }
 
 fn read_toml(path: &Path) -> Result<Map<String, Value>, Fault> {
-    let fault = |message| Fault { key: path.display().to_string(), message };
+    let fault = |message| Fault {
+        key: path.display().to_string(),
+        message,
+    };
     let text = std::fs::read_to_string(path)
         .map_err(|error| fault(format!("failed to read the settings file: {error}")))?;
     let parsed = ::config::File::from_str(&text, FileFormat::Toml).collect();
-    parsed
-        .map_err(|error| fault(format!("failed to parse the settings file: {}", one_line(&error))))
+    parsed.map_err(|error| {
+        fault(format!(
+            "failed to parse the settings file: {}",
+            one_line(&error)
+        ))
+    })
 }
 
 /// The parser draws the faulty line over several lines: keeps the first (the place) and the last
@@ -235,8 +281,12 @@ fn refuse_unknown_parts(parts: &mut Map<String, Value>, faults: &mut Vec<Fault>)
             (!right).then(|| format!("expected a table, [{name}], found {}", shown(value)))
         } else if LISTS.contains(&name.as_str()) {
             let right = matches!(value.kind, ValueKind::Array(_));
-            (!right)
-                .then(|| format!("expected a list of tables, [[{name}]], found {}", shown(value)))
+            (!right).then(|| {
+                format!(
+                    "expected a list of tables, [[{name}]], found {}",
+                    shown(value)
+                )
+            })
         } else {
             let known = [&TABLES[..], &LISTS[..]].concat().join(", ");
             Some(format!("unknown table or key, expected one of: {known}"))
@@ -263,7 +313,12 @@ fn merge(
         .source(Some(variables.into_iter().collect()));
     let file = parts
         .into_iter()
-        .try_fold(Config::builder(), |builder, (name, table)| builder.set_default(name, table))
+        .try_fold(Config::builder(), |builder, (name, table)| {
+            builder.set_default(name, table)
+        })
         .map_err(fault)?;
-    file.add_source(variables).build().and_then(|merged| merged.collect()).map_err(fault)
+    file.add_source(variables)
+        .build()
+        .and_then(|merged| merged.collect())
+        .map_err(fault)
 }

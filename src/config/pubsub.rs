@@ -69,24 +69,39 @@ pub struct Pubsub {
 
 // None would stop the source; more than 100000 is a backlog, which Pub/Sub keeps better than
 // memory.
-const MAX_OUTSTANDING_MESSAGES: Limits<u32> = Limits { default: 1_000, range: 1..=100_000 };
+const MAX_OUTSTANDING_MESSAGES: Limits<u32> = Limits {
+    default: 1_000,
+    range: 1..=100_000,
+};
 // An SDM event has a few KiB, so 1 MiB lets some through at once; more than 4 GiB is a wrong unit.
-const MAX_OUTSTANDING_BYTES: Limits<u64> = Limits { default: 64 * MIB, range: MIB..=4 * GIB };
+const MAX_OUTSTANDING_BYTES: Limits<u64> = Limits {
+    default: 64 * MIB,
+    range: MIB..=4 * GIB,
+};
 // What Pub/Sub accepts as an ack deadline, and the client library clamps to.
 const MAX_LEASE_EXTENSION: Limits<Duration> = seconds(60, 10, 600);
 // 16 streams pull 160 MB/s, more than one store takes.
-const STREAMS: Limits<u32> = Limits { default: 1, range: 1..=16 };
+const STREAMS: Limits<u32> = Limits {
+    default: 1,
+    range: 1..=16,
+};
 // A second serves tests; after 31 days without a subscriber the subscription is gone.
 const SILENCE_WARNING: Limits<Duration> = seconds(DAY, 1, 31 * DAY);
 // A tenth of a second serves tests; a first wait of over a minute would miss every doorbell.
-const REOPEN_BACKOFF_MIN: Limits<Duration> =
-    Limits { default: Duration::from_secs(1), range: TENTH..=Duration::from_secs(MINUTE) };
+const REOPEN_BACKOFF_MIN: Limits<Duration> = Limits {
+    default: Duration::from_secs(1),
+    range: TENTH..=Duration::from_secs(MINUTE),
+};
 // An hour is as long as anybody wants to wait for a service that is back.
-const REOPEN_BACKOFF_MAX: Limits<Duration> =
-    Limits { default: Duration::from_secs(MINUTE), range: TENTH..=Duration::from_secs(HOUR) };
+const REOPEN_BACKOFF_MAX: Limits<Duration> = Limits {
+    default: Duration::from_secs(MINUTE),
+    range: TENTH..=Duration::from_secs(HOUR),
+};
 // A tenth of a second serves tests; an outage that shows after an hour is found by the neighbours.
-const PROBE_INTERVAL: Limits<Duration> =
-    Limits { default: Duration::from_secs(15), range: TENTH..=Duration::from_secs(HOUR) };
+const PROBE_INTERVAL: Limits<Duration> = Limits {
+    default: Duration::from_secs(15),
+    range: TENTH..=Duration::from_secs(HOUR),
+};
 // A second serves tests; a day on a dead connection is what this setting is there to prevent.
 const IDLE_REOPEN: Limits<Duration> = seconds(10 * MINUTE, 1, DAY);
 const TENTH: Duration = Duration::from_millis(100);
@@ -190,7 +205,9 @@ impl Endpoint {
             }
             Some(_) | None => return Err(wrong()),
         }
-        Ok(Self::Named { url: text.trim_end_matches('/').to_owned() })
+        Ok(Self::Named {
+            url: text.trim_end_matches('/').to_owned(),
+        })
     }
 }
 
@@ -212,18 +229,25 @@ pub fn emulator_url(environment: &BTreeMap<String, String>) -> Result<Option<Str
 }
 
 fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    let address = host
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse::<IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn is_host_and_port(text: &str) -> bool {
     text.rsplit_once(':').is_some_and(|(host, port)| {
-        let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
         let is_host = match address {
             Some(address) => address.parse::<Ipv6Addr>().is_ok(),
             None => {
                 !host.is_empty()
-                    && host.chars().all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+                    && host
+                        .chars()
+                        .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
             }
         };
         let is_port = port.chars().all(|c| c.is_ascii_digit())
@@ -244,7 +268,12 @@ mod tests {
         };
         assert_eq!(endpoint(""), Ok(None));
         assert_eq!(emulator_url(&BTreeMap::new()), Ok(None));
-        for good in ["localhost:8085", "127.0.0.1:1", "[::1]:8085", "pub_sub-1.local:65535"] {
+        for good in [
+            "localhost:8085",
+            "127.0.0.1:1",
+            "[::1]:8085",
+            "pub_sub-1.local:65535",
+        ] {
             assert_eq!(endpoint(good), Ok(Some(format!("http://{good}"))));
         }
         for bad in [
@@ -260,7 +289,10 @@ mod tests {
             "localhost:8085/v1",
             "user@localhost:8085",
         ] {
-            assert_eq!(endpoint(bad).map_err(|fault| fault.key), Err(EMULATOR_VARIABLE.to_owned()));
+            assert_eq!(
+                endpoint(bad).map_err(|fault| fault.key),
+                Err(EMULATOR_VARIABLE.to_owned())
+            );
         }
     }
 

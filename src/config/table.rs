@@ -40,7 +40,13 @@ impl<'a> Table<'a> {
         overridden: &'a BTreeSet<String>,
         faults: &'a mut Vec<Fault>,
     ) -> Self {
-        Self { path, values, known: Vec::new(), overridden, faults }
+        Self {
+            path,
+            values,
+            known: Vec::new(),
+            overridden,
+            faults,
+        }
     }
 
     /// How faults name this table.
@@ -60,7 +66,10 @@ impl<'a> Table<'a> {
         } else {
             String::new()
         };
-        self.faults.push(Fault { key, message: format!("{message}{origin}") });
+        self.faults.push(Fault {
+            key,
+            message: format!("{message}{origin}"),
+        });
     }
 
     /// Notes a fault if `key` is missing.
@@ -73,7 +82,9 @@ impl<'a> Table<'a> {
     /// A text that is not empty.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
         self.read(key, "a string in quotes, and not an empty one", |value| {
-            text_of(value).filter(|text| !text.is_empty()).map(str::to_owned)
+            text_of(value)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned)
         })
     }
 
@@ -96,8 +107,14 @@ impl<'a> Table<'a> {
         };
         // Compares in a type that holds all of TOML's numbers, so that -1 is out of range and not
         // another number.
-        let (min, max) = (i64::from(*limits.range.start()), i64::from(*limits.range.end()));
-        let wide = Limits { default: i64::from(limits.default), range: min..=max };
+        let (min, max) = (
+            i64::from(*limits.range.start()),
+            i64::from(*limits.range.end()),
+        );
+        let wide = Limits {
+            default: i64::from(limits.default),
+            range: min..=max,
+        };
         let expected = "a whole number without quotes";
         let number = self.quantity(key, expected, &wide, parse, i64::to_string);
         u32::try_from(number).unwrap_or(limits.default)
@@ -134,7 +151,10 @@ impl<'a> Table<'a> {
             return quantity;
         }
         let (min, max) = (show(limits.range.start()), show(limits.range.end()));
-        self.fault(key, format!("{shown} is outside the valid range of {min} to {max}"));
+        self.fault(
+            key,
+            format!("{shown} is outside the valid range of {min} to {max}"),
+        );
         limits.default
     }
 
@@ -150,8 +170,9 @@ impl<'a> Table<'a> {
         all: &[(&str, T)],
     ) -> Option<Vec<T>> {
         let expected = format!("a list with at least one of: {}", names(all));
-        let words =
-            self.read(key, &expected, |value| strings_of(value).filter(|words| !words.is_empty()))?;
+        let words = self.read(key, &expected, |value| {
+            strings_of(value).filter(|words| !words.is_empty())
+        })?;
         let mut picked = Vec::new();
         for (index, word) in words.iter().enumerate() {
             match pick(word, all) {
@@ -182,30 +203,52 @@ impl<'a> Table<'a> {
     }
 
     /// Notes a fault for every key that nobody asked for.
-    #[expect(clippy::disallowed_methods, reason = "faults are sorted before they are shown")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "faults are sorted before they are shown"
+    )]
     pub(super) fn refuse_unknown_keys(mut self) {
         let known = self.known.join(", ");
         for key in std::mem::take(&mut self.values).into_keys() {
             // The value stays out of the message: under a key that we do not know, it may be a
             // secret.
-            self.fault(&shown_key(&key), format!("unknown key, expected one of: {known}"));
+            self.fault(
+                &shown_key(&key),
+                format!("unknown key, expected one of: {known}"),
+            );
         }
     }
 }
 
 /// Refuses an unknown word with the list of the known ones.
 fn pick<T: Copy>(word: &str, all: &[(&str, T)]) -> Result<T, String> {
-    let known = all.iter().find(|(name, _)| *name == word).map(|(_, choice)| *choice);
-    known.ok_or_else(|| format!("unknown value {}, expected one of: {}", quoted(word), names(all)))
+    let known = all
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, choice)| *choice);
+    known.ok_or_else(|| {
+        format!(
+            "unknown value {}, expected one of: {}",
+            quoted(word),
+            names(all)
+        )
+    })
 }
 
 /// The words of a fixed set, for a fault to list.
 pub(super) fn names<T>(all: &[(&str, T)]) -> String {
-    all.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
+    all.iter()
+        .map(|(name, _)| *name)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn text_of(value: &Value) -> Option<&str> {
-    if let ValueKind::String(text) = &value.kind { Some(text) } else { None }
+    if let ValueKind::String(text) = &value.kind {
+        Some(text)
+    } else {
+        None
+    }
 }
 
 /// The text of a quantity, unless the unit is missing.
@@ -217,12 +260,19 @@ fn strings_of(value: &Value) -> Option<Vec<String>> {
     let ValueKind::Array(values) = &value.kind else {
         return None;
     };
-    values.iter().map(|value| text_of(value).map(str::to_owned)).collect()
+    values
+        .iter()
+        .map(|value| text_of(value).map(str::to_owned))
+        .collect()
 }
 
 fn whole_number(value: &Value) -> Option<i64> {
     // TOML has no other whole numbers.
-    if let ValueKind::I64(number) = value.kind { Some(number) } else { None }
+    if let ValueKind::I64(number) = value.kind {
+        Some(number)
+    } else {
+        None
+    }
 }
 
 /// A value as a fault shows it: in one line, and not at any length.
@@ -245,7 +295,11 @@ pub(super) fn shown(value: &Value) -> String {
 /// A key as a fault shows it: in quotes if the file needs them too.
 pub(super) fn shown_key(key: &str) -> String {
     let is_bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !key.is_empty() && key.chars().all(is_bare) { key.to_owned() } else { quoted(key) }
+    if !key.is_empty() && key.chars().all(is_bare) {
+        key.to_owned()
+    } else {
+        quoted(key)
+    }
 }
 
 /// A text in quotes, escaped and cut, as a fault shows it.
@@ -257,21 +311,43 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// A length of time as a setting spells it.
 pub(crate) fn show_duration(duration: &Duration) -> String {
-    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"), (1, "ms")];
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "m"),
+        (1_000, "s"),
+        (1, "ms"),
+    ];
     let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if milliseconds == 0 { "0s".to_owned() } else { in_largest_unit(milliseconds, &units) }
+    if milliseconds == 0 {
+        "0s".to_owned()
+    } else {
+        in_largest_unit(milliseconds, &units)
+    }
 }
 
 fn show_size(bytes: &u64) -> String {
-    in_largest_unit(*bytes, &[(1 << 40, " TiB"), (1 << 30, " GiB"), (1 << 20, " MiB"), (1, " B")])
+    in_largest_unit(
+        *bytes,
+        &[
+            (1 << 40, " TiB"),
+            (1 << 30, " GiB"),
+            (1 << 20, " MiB"),
+            (1, " B"),
+        ],
+    )
 }
 
 /// The largest unit that leaves no fraction; bounds are whole in one of them.
 fn in_largest_unit(amount: u64, units: &[(u64, &str)]) -> String {
-    let fitting = units.iter().find(|(unit, _)| amount >= *unit && amount.is_multiple_of(*unit));
+    let fitting = units
+        .iter()
+        .find(|(unit, _)| amount >= *unit && amount.is_multiple_of(*unit));
     fitting
         .or(units.last())
-        .map_or(String::new(), |(unit, name)| format!("{}{name}", amount / unit))
+        .map_or(String::new(), |(unit, name)| {
+            format!("{}{name}", amount / unit)
+        })
 }
 
 #[cfg(test)]

@@ -71,7 +71,10 @@ impl FromStr for SubscriptionName {
 
 /// True for a project's id or number, also with the domain that old ones have (`example.com:home`).
 fn is_project(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-.:_".contains(c))
+    !text.is_empty()
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-.:_".contains(c))
 }
 
 /// True for what Pub/Sub accepts as a resource's id. Shorter ones than its three characters are
@@ -79,7 +82,9 @@ fn is_project(text: &str) -> bool {
 fn is_resource_id(text: &str) -> bool {
     text.starts_with(|first: char| first.is_ascii_alphabetic())
         && text.len() <= RESOURCE_ID_MAX_CHARS
-        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.~+%".contains(c))
+        && text
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.~+%".contains(c))
 }
 
 /// The path of a key file.
@@ -107,7 +112,10 @@ pub(super) fn enterprise(text: &str) -> Result<String, String> {
 /// Where a server listens.
 pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("{} is not an IP address and port; write them as \"127.0.0.1:9464\"", quoted(text))
+        format!(
+            "{} is not an IP address and port; write them as \"127.0.0.1:9464\"",
+            quoted(text)
+        )
     })
 }
 
@@ -235,7 +243,10 @@ mod tests {
             let expected = InvalidSubscription::Malformed(bad.to_owned());
             assert_eq!(bad.parse::<SubscriptionName>(), Err(expected));
         }
-        for topic in ["projects/sdm-prod/topics/enterprise-1", "projects/p/topics/t"] {
+        for topic in [
+            "projects/sdm-prod/topics/enterprise-1",
+            "projects/p/topics/t",
+        ] {
             let expected = InvalidSubscription::Topic(topic.to_owned());
             assert_eq!(topic.parse::<SubscriptionName>(), Err(expected));
         }

@@ -32,7 +32,11 @@ pub(super) struct Acks {
 
 impl Acks {
     pub(super) fn new(now: ClockTime) -> Self {
-        Self { acked: LruCache::new(REMEMBERED), lost: 0, window_ends: now.after(WINDOW) }
+        Self {
+            acked: LruCache::new(REMEMBERED),
+            lost: 0,
+            window_ends: now.after(WINDOW),
+        }
     }
 
     /// A message was acked. True if that was so before, and its ack got lost.

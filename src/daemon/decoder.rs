@@ -22,7 +22,11 @@ pub(super) struct DecodedDelivery {
 impl DecodedDelivery {
     pub(super) fn new(delivery: Delivery, settings: &DecodeSettings) -> Self {
         let (raw, decoded) = Pipeline::decode(settings, delivery.incoming.clone());
-        Self { delivery, raw, decoded }
+        Self {
+            delivery,
+            raw,
+            decoded,
+        }
     }
 }
 
@@ -35,7 +39,10 @@ pub(super) fn run(
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while received.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
         for delivery in batch.drain(..) {
-            if decoded.blocking_send(DecodedDelivery::new(delivery, settings)).is_err() {
+            if decoded
+                .blocking_send(DecodedDelivery::new(delivery, settings))
+                .is_err()
+            {
                 return;
             }
         }

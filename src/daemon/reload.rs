@@ -30,7 +30,12 @@ impl Reload {
         environment: BTreeMap<String, String>,
         level: LevelHandle,
     ) -> Self {
-        Self { running, path, environment, level }
+        Self {
+            running,
+            path,
+            environment,
+            level,
+        }
     }
 
     /// Reads the settings again, applies what it can, and logs what came of it.
@@ -45,18 +50,26 @@ impl Reload {
             }
         };
         let changed = self.running.changed_keys(&new);
-        let (live, others): (Vec<_>, Vec<_>) =
-            changed.iter().map(String::as_str).partition(|key| LIVE.contains(key));
+        let (live, others): (Vec<_>, Vec<_>) = changed
+            .iter()
+            .map(String::as_str)
+            .partition(|key| LIVE.contains(key));
         self.level.set(new.log.level);
         self.running.log.level = new.log.level;
         if changed.is_empty() {
             tracing::info!("read the settings again: nothing changed");
         }
         if !live.is_empty() {
-            tracing::info!("read the settings again, now in effect: {}", live.join(", "));
+            tracing::info!(
+                "read the settings again, now in effect: {}",
+                live.join(", ")
+            );
         }
         if !others.is_empty() {
-            tracing::warn!("read the settings again, needs a restart: {}", others.join(", "));
+            tracing::warn!(
+                "read the settings again, needs a restart: {}",
+                others.join(", ")
+            );
         }
     }
 

@@ -194,19 +194,32 @@ impl Service {
     fn take_held(&mut self) -> Vec<DecodedDelivery> {
         let settings = self.pipeline.decode_settings();
         let held = std::mem::take(&mut self.held).into_iter();
-        held.map(|delivery| DecodedDelivery::new(delivery, settings)).collect()
+        held.map(|delivery| DecodedDelivery::new(delivery, settings))
+            .collect()
     }
 
     /// Runs a batch through the pipeline and acks it. If it can't be committed, it is held.
     fn step(&mut self, decoded: Vec<DecodedDelivery>) -> Result<(), StoreError> {
         let now = self.clock.now();
         if let Err(error) = self.run_overdue(now) {
-            self.held = decoded.into_iter().map(|decoded| decoded.delivery).collect();
+            self.held = decoded
+                .into_iter()
+                .map(|decoded| decoded.delivery)
+                .collect();
             return Err(error);
         }
         let (mut batch, mut arrivals) = (Vec::with_capacity(decoded.len()), Vec::new());
-        for DecodedDelivery { delivery, raw, decoded } in decoded {
-            arrivals.push(Arrival { at: now, raw, decoded });
+        for DecodedDelivery {
+            delivery,
+            raw,
+            decoded,
+        } in decoded
+        {
+            arrivals.push(Arrival {
+                at: now,
+                raw,
+                decoded,
+            });
             batch.push(delivery);
         }
         let lags: Vec<_> = arrivals.iter().map(lag).collect();
@@ -285,7 +298,13 @@ impl Service {
 
     /// Tells of what was forgotten before anybody had it.
     fn report(&self, trimmed: &Trimmed) {
-        for Lost { sink, first, last, loss } in &trimmed.lost {
+        for Lost {
+            sink,
+            first,
+            last,
+            loss,
+        } in &trimmed.lost
+        {
             tracing::error!(sink, first, last, "{}", loss.advice());
             self.metrics.count_dead_letters(sink, last - first + 1);
         }
@@ -321,7 +340,11 @@ impl Service {
 
     fn show(&self) {
         if let Some(engine) = self.pipeline.engine() {
-            self.metrics.show(engine, self.pipeline.imbalance(), self.pipeline.store().bytes());
+            self.metrics.show(
+                engine,
+                self.pipeline.imbalance(),
+                self.pipeline.store().bytes(),
+            );
         }
     }
 
@@ -368,7 +391,8 @@ impl Service {
     pub(super) async fn finish_sinks(&mut self, mut sinks: JoinSet<Progress>) {
         let all = async {
             while let Some(ended) = sinks.join_next().await {
-                self.progress.extend(ended.map(|progress| (progress.sink, progress.sequence)));
+                self.progress
+                    .extend(ended.map(|progress| (progress.sink, progress.sequence)));
             }
         };
         if tokio::time::timeout(DRAIN_LIMIT, all).await.is_err() {
@@ -421,6 +445,9 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_source_that_ends_by_itself_is_no_clean_end() {
         assert!(matches!(outcome(true).await, Ok(())));
-        assert!(matches!(outcome(false).await, Err(DaemonError::SourceEnded)));
+        assert!(matches!(
+            outcome(false).await,
+            Err(DaemonError::SourceEnded)
+        ));
     }
 }

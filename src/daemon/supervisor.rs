@@ -89,14 +89,20 @@ mod tests {
     #[test]
     fn reports_come_at_half_the_watchdogs_limit_or_sooner() {
         assert_eq!(pause(None), REPORT_EVERY);
-        assert_eq!(pause(Some(Duration::from_secs(3))), Duration::from_millis(1500));
+        assert_eq!(
+            pause(Some(Duration::from_secs(3))),
+            Duration::from_millis(1500)
+        );
         assert_eq!(pause(Some(Duration::from_secs(3600))), REPORT_EVERY);
     }
 
     #[test]
     fn the_unit_allows_a_report_to_be_late() {
         let unit = include_str!("../../systemd/hearthd.service");
-        let limit = unit.lines().find_map(|line| line.strip_prefix("WatchdogSec=")).unwrap();
+        let limit = unit
+            .lines()
+            .find_map(|line| line.strip_prefix("WatchdogSec="))
+            .unwrap();
         assert!(humantime::parse_duration(limit).unwrap() >= 3 * REPORT_EVERY);
     }
 }

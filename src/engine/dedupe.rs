@@ -20,7 +20,10 @@ pub(super) struct Dedupe {
 impl Dedupe {
     /// A cache of `entries` keys; 0 leaves every question to the store.
     pub(super) fn new(entries: usize, horizon: Duration) -> Self {
-        Self { cache: NonZeroUsize::new(entries).map(LruCache::new), horizon }
+        Self {
+            cache: NonZeroUsize::new(entries).map(LruCache::new),
+            horizon,
+        }
     }
 
     /// The first arrival of a payload, if this cache knows it.
@@ -61,7 +64,10 @@ mod tests {
         let dedupe = Dedupe::new(1, HORIZON);
         assert!(dedupe.is_remembered(ClockTime(5), ClockTime(14)));
         assert!(!dedupe.is_remembered(ClockTime(5), ClockTime(15)));
-        assert!(dedupe.is_remembered(ClockTime(5), ClockTime(4)), "the clock was set back");
+        assert!(
+            dedupe.is_remembered(ClockTime(5), ClockTime(4)),
+            "the clock was set back"
+        );
     }
 
     #[test]

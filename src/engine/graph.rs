@@ -57,7 +57,9 @@ impl Node {
 
     fn display_name(&self) -> Option<String> {
         let text = &self.name.as_ref()?.value;
-        serde_json::from_str(text).ok().filter(|name: &String| !name.is_empty())
+        serde_json::from_str(text)
+            .ok()
+            .filter(|name: &String| !name.is_empty())
     }
 }
 
@@ -71,13 +73,18 @@ pub(super) struct Graph {
 impl Graph {
     /// Takes up what the store kept.
     pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, Node)>) -> Self {
-        Self { nodes: rows.into_iter().collect(), changed: BTreeSet::new() }
+        Self {
+            nodes: rows.into_iter().collect(),
+            changed: BTreeSet::new(),
+        }
     }
 
     /// True if the event is about resources that the graph has no room for.
     pub(super) fn is_full_for(&self, event: &Event) -> bool {
         self.nodes.len() >= MAX_RESOURCES
-            && touched(event).iter().any(|name| !self.nodes.contains_key(name))
+            && touched(event)
+                .iter()
+                .any(|name| !self.nodes.contains_key(name))
     }
 
     /// Merges an event; returns what changed, sorted by kind and name.
@@ -123,8 +130,10 @@ impl Graph {
     /// The resources whose place may change: those written, and, where a structure or room comes
     /// or goes, all that lie in it.
     fn with_dependents(&self, event: &Event, touched: &[ResourceName]) -> BTreeSet<ResourceName> {
-        let deleted =
-            event.relation.as_ref().is_some_and(|relation| relation.kind == RelationKind::Deleted);
+        let deleted = event
+            .relation
+            .as_ref()
+            .is_some_and(|relation| relation.kind == RelationKind::Deleted);
         let parents: Vec<&ResourceName> = touched
             .iter()
             .filter(|name| name.kind() != Some(ResourceKind::Device))
@@ -136,7 +145,10 @@ impl Graph {
         }
         let lies_in = |name: &ResourceName, node: &Node, parent: &ResourceName| {
             name.is_room_of(parent)
-                || node.structure.as_ref().is_some_and(|register| register.value == *parent)
+                || node
+                    .structure
+                    .as_ref()
+                    .is_some_and(|register| register.value == *parent)
                 || node
                     .room
                     .as_ref()
@@ -161,7 +173,11 @@ impl Graph {
             let stamp = Stamp::unranked(event);
             self.see(name, &stamp, time);
             if let (Some(node), Some(text)) = (self.nodes.get_mut(name), &event.display_name) {
-                Register::write(&mut node.name, &stamp, Value::from(text.as_str()).to_string());
+                Register::write(
+                    &mut node.name,
+                    &stamp,
+                    Value::from(text.as_str()).to_string(),
+                );
             }
             self.add_user(name, event);
         }
@@ -249,14 +265,25 @@ impl Graph {
         let node = self.nodes.get(name).filter(|_| self.is_present(name))?;
         let display_name = node.display_name();
         Some(match name.kind()? {
-            ResourceKind::Structure => Place { display_name, ..Place::default() },
-            ResourceKind::Room => {
-                Place { structure: name.structure_of_room(), room: None, display_name }
-            }
+            ResourceKind::Structure => Place {
+                display_name,
+                ..Place::default()
+            },
+            ResourceKind::Room => Place {
+                structure: name.structure_of_room(),
+                room: None,
+                display_name,
+            },
             ResourceKind::Device => {
                 let structure = self.structure_of_device(node);
-                let room = structure.as_ref().and_then(|s| self.room_of_device(node, s));
-                Place { structure, room, display_name }
+                let room = structure
+                    .as_ref()
+                    .and_then(|s| self.room_of_device(node, s));
+                Place {
+                    structure,
+                    room,
+                    display_name,
+                }
             }
         })
     }
@@ -308,11 +335,17 @@ impl Graph {
 
 /// The resources that an event writes: its own, its relation's, and the structures of rooms.
 fn touched(event: &Event) -> Vec<ResourceName> {
-    let relation = event.relation.as_ref().filter(|r| r.kind != RelationKind::Unknown);
+    let relation = event
+        .relation
+        .as_ref()
+        .filter(|r| r.kind != RelationKind::Unknown);
     let object = relation.map(|relation| &relation.object);
     let subject = relation.and_then(|relation| relation.subject.as_ref());
     let mut names = Vec::new();
-    for name in [event.resource.as_ref(), object, subject].into_iter().flatten() {
+    for name in [event.resource.as_ref(), object, subject]
+        .into_iter()
+        .flatten()
+    {
         if name.kind().is_some() {
             names.extend(name.structure_of_room());
             names.push(name.clone());

@@ -36,13 +36,20 @@ impl Stamp {
             Some(RelationKind::Deleted) => Rank::Deleted,
             Some(RelationKind::Unknown) | None => Rank::Other,
         };
-        Self { rank, ..Self::unranked(event) }
+        Self {
+            rank,
+            ..Self::unranked(event)
+        }
     }
 
     /// The stamp of what this event writes as a resource update.
     pub(super) fn unranked(event: &Event) -> Self {
         let event_id = event.event_id.clone().unwrap_or_default();
-        Self { time: event.time.0.at(), rank: Rank::Other, event_id }
+        Self {
+            time: event.time.0.at(),
+            rank: Rank::Other,
+            event_id,
+        }
     }
 }
 
@@ -58,14 +65,22 @@ impl<V: Ord> Register<V> {
     pub(super) fn write(slot: &mut Option<Self>, stamp: &Stamp, value: V) {
         match slot {
             Some(held) => held.update(stamp, value),
-            None => *slot = Some(Self { stamp: stamp.clone(), value }),
+            None => {
+                *slot = Some(Self {
+                    stamp: stamp.clone(),
+                    value,
+                })
+            }
         }
     }
 
     /// The same for a register that was written before.
     pub(super) fn update(&mut self, stamp: &Stamp, value: V) {
         if (&self.stamp, &self.value) < (stamp, &value) {
-            *self = Self { stamp: stamp.clone(), value };
+            *self = Self {
+                stamp: stamp.clone(),
+                value,
+            };
         }
     }
 }

@@ -159,7 +159,13 @@ impl Reorder {
         let started = sort_key.state == ThreadState::Started;
         let until = if started { at } else { at.after(self.hold) };
         let arrival = self.arrivals;
-        let row = Arc::new(Held { until, arrival, ordering_key, sort_key, record });
+        let row = Arc::new(Held {
+            until,
+            arrival,
+            ordering_key,
+            sort_key,
+            record,
+        });
         self.insert(Arc::clone(&row));
         let mut releases = Vec::new();
         if started {
@@ -200,7 +206,10 @@ impl Reorder {
     fn release(&mut self, timer: (ClockTime, u64), reason: ReleaseReason) -> Option<Release> {
         let last = Arc::clone(self.timers.get(&timer)?);
         let lane = self.held.get_mut(&last.ordering_key)?;
-        let count = lane.iter().take_while(|row| row.sort_key <= last.sort_key).count();
+        let count = lane
+            .iter()
+            .take_while(|row| row.sort_key <= last.sort_key)
+            .count();
         let events: Vec<_> = lane.drain(..count).collect();
         if lane.is_empty() {
             self.held.remove(&last.ordering_key);
@@ -214,7 +223,8 @@ impl Reorder {
 
     fn insert(&mut self, row: Arc<Held>) {
         self.bytes += row.record.size();
-        self.timers.insert((row.until, row.arrival), Arc::clone(&row));
+        self.timers
+            .insert((row.until, row.arrival), Arc::clone(&row));
         let lane = self.held.entry(Arc::clone(&row.ordering_key)).or_default();
         // Most events come in order.
         if lane.back().is_none_or(|last| last.sort_key <= row.sort_key) {
@@ -273,7 +283,11 @@ mod tests {
     }
 
     fn ids(release: &Release) -> Vec<String> {
-        release.events.iter().map(|held| held.sort_key.message_id.to_string()).collect()
+        release
+            .events
+            .iter()
+            .map(|held| held.sort_key.message_id.to_string())
+            .collect()
     }
 
     fn due(reorder: &mut Reorder, until: i64) -> Option<Vec<String>> {
@@ -285,7 +299,10 @@ mod tests {
         let mut reorder = empty(10);
         assert!(hold(&mut reorder, 0, "k", &event("a", 1, None)).is_empty());
         assert_eq!((due(&mut reorder, 1999), reorder.len()), (None, 1));
-        assert_eq!((due(&mut reorder, 2000), reorder.len()), (Some(vec!["a".into()]), 0));
+        assert_eq!(
+            (due(&mut reorder, 2000), reorder.len()),
+            (Some(vec!["a".into()]), 0)
+        );
         assert_eq!(reorder.next_deadline(), None);
     }
 
@@ -295,7 +312,10 @@ mod tests {
         hold(&mut reorder, 0, "k", &event("second", 2, None));
         hold(&mut reorder, 1000, "k", &event("third", 3, None));
         hold(&mut reorder, 1500, "k", &event("first", 1, None));
-        assert_eq!(due(&mut reorder, 2000), Some(vec!["first".into(), "second".into()]));
+        assert_eq!(
+            due(&mut reorder, 2000),
+            Some(vec!["first".into(), "second".into()])
+        );
         assert_eq!(reorder.next_deadline(), Some(ms(3000)));
         assert_eq!(due(&mut reorder, 3000), Some(vec!["third".into()]));
         assert_eq!(due(&mut reorder, 9000), None, "nothing twice");
@@ -323,7 +343,12 @@ mod tests {
 
     #[test]
     fn the_states_of_a_thread_sort_as_they_happen() {
-        let states = [Some("STARTED"), Some("UPDATED"), Some("ENDED"), Some("PAUSED")];
+        let states = [
+            Some("STARTED"),
+            Some("UPDATED"),
+            Some("ENDED"),
+            Some("PAUSED"),
+        ];
         let keys = states.map(|state| SortKey::of(&event("e", 1, state)));
         assert!(keys.is_sorted());
         assert!(SortKey::of(&event("e", 2, Some("STARTED"))) > keys[3]);
@@ -365,7 +390,11 @@ mod tests {
         assert_eq!(restored.len(), 2);
         assert_eq!(due(&mut restored, 1999), None);
         assert_eq!(due(&mut restored, 2000), Some(vec!["a".into()]));
-        assert_eq!(due(&mut restored, 3000), Some(vec!["b".into()]), "the clock was set back");
+        assert_eq!(
+            due(&mut restored, 3000),
+            Some(vec!["b".into()]),
+            "the clock was set back"
+        );
         hold(&mut restored, 3000, "c", &event("c", 1, None));
         assert_eq!(restored.arrivals, 3, "arrivals go on counting");
     }

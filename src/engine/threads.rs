@@ -98,15 +98,26 @@ pub struct Shown {
 impl Shown {
     /// What a revision shows of a device that is at that place.
     pub(super) fn new(place: Place, alert_until: Option<Timestamp>) -> Self {
-        let Place { structure, room, display_name } = place;
+        let Place {
+            structure,
+            room,
+            display_name,
+        } = place;
         // A room lies in the structure that is shown (contract, section 4).
         let structure = structure.filter(|_| room.is_none());
-        Self { structure, room, display_name, alert_until }
+        Self {
+            structure,
+            room,
+            display_name,
+            alert_until,
+        }
     }
 
     /// The structure of the device.
     pub fn structure(&self) -> Option<ResourceName> {
-        self.structure.clone().or_else(|| self.room.as_ref()?.structure_of_room())
+        self.structure
+            .clone()
+            .or_else(|| self.room.as_ref()?.structure_of_room())
     }
 }
 
@@ -176,7 +187,10 @@ impl Notification {
             let Some(preview_url) = url.clone() else {
                 continue;
             };
-            merged.changed |= self.add_clip(Clip { session_id: session_id.clone(), preview_url });
+            merged.changed |= self.add_clip(Clip {
+                session_id: session_id.clone(),
+                preview_url,
+            });
         }
         if let Some(user) = &event.user_id {
             merged.changed |= insert(&mut self.users, user);
@@ -192,7 +206,11 @@ impl Notification {
         }
         if part.is_thread && event.rank() == ThreadState::Ended {
             let ended_at = &event.publish_time.0;
-            if self.ended_at.as_ref().is_none_or(|earliest| ended_at < earliest) {
+            if self
+                .ended_at
+                .as_ref()
+                .is_none_or(|earliest| ended_at < earliest)
+            {
                 self.ended_at = Some(ended_at.clone());
                 merged.changed = true;
             }
@@ -267,9 +285,15 @@ impl<'a> Part<'a> {
 
     /// The sessions that the message names for this notification.
     pub(super) fn sessions(&self) -> impl Iterator<Item = &'a str> {
-        let of_clips = self.clips.iter().filter_map(|(session, _)| session.as_deref());
-        let of_activities: Vec<&str> =
-            self.activities.iter().filter_map(|activity| activity.session.as_deref()).collect();
+        let of_clips = self
+            .clips
+            .iter()
+            .filter_map(|(session, _)| session.as_deref());
+        let of_activities: Vec<&str> = self
+            .activities
+            .iter()
+            .filter_map(|activity| activity.session.as_deref())
+            .collect();
         of_activities.into_iter().chain(of_clips)
     }
 
@@ -290,7 +314,10 @@ pub(super) struct Join<'a> {
 impl Join<'_> {
     /// The clip, as notifications show it.
     pub(super) fn clip(&self) -> Clip {
-        Clip { session_id: Some(self.session_id.into()), preview_url: self.url.into() }
+        Clip {
+            session_id: Some(self.session_id.into()),
+            preview_url: self.url.into(),
+        }
     }
 }
 
@@ -310,7 +337,10 @@ pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
     }
     let mut sessions: BTreeMap<Option<&str>, Vec<&Activity>> = BTreeMap::new();
     for activity in &event.activities {
-        sessions.entry(activity.session.as_deref()).or_default().push(activity);
+        sessions
+            .entry(activity.session.as_deref())
+            .or_default()
+            .push(activity);
     }
     let part = |(session, activities): (Option<&str>, _)| Part {
         id: NotificationId(match session {
@@ -334,7 +364,11 @@ pub(super) fn joins(event: &Event) -> Vec<Join<'_>> {
     for (session, url) in &event.clips {
         if let (Some(session_id), Some(url)) = (session, url) {
             let session = session_key(event.platform, resource, session_id);
-            joins.push(Join { session, session_id, url });
+            joins.push(Join {
+                session,
+                session_id,
+                url,
+            });
         }
     }
     joins
@@ -453,20 +487,29 @@ mod tests {
         assert_eq!(until("2025-06-09T13:52:00Z"), expected);
         assert_eq!(until("2025-06-09T13:53:00Z"), expected);
         assert_eq!(until("2025-06-09T13:53:00.000000001Z"), None);
-        assert_eq!(until("2025-06-09T13:51:00Z"), expected, "its clock is ahead of ours");
+        assert_eq!(
+            until("2025-06-09T13:51:00Z"),
+            expected,
+            "its clock is ahead of ours"
+        );
     }
 
     #[test]
     fn a_message_belongs_to_its_thread_or_to_the_sessions_of_its_entries() {
         let threaded = motion(Some("t"), 1, "2025-06-09T13:52:03Z");
-        let [part] = &parts(&threaded)[..] else { panic!("one thread, one part") };
+        let [part] = &parts(&threaded)[..] else {
+            panic!("one thread, one part")
+        };
         assert_eq!((part.activities.len(), part.clips.len()), (2, 1));
         assert!(joins(&threaded).is_empty());
 
         let unthreaded = motion(None, 1, "2025-06-09T13:52:03Z");
         let parts = parts(&unthreaded);
-        let kinds: Vec<&str> =
-            parts.iter().flat_map(|part| &part.activities).map(|one| one.kind.as_str()).collect();
+        let kinds: Vec<&str> = parts
+            .iter()
+            .flat_map(|part| &part.activities)
+            .map(|one| one.kind.as_str())
+            .collect();
         assert_eq!(
             kinds,
             ["sdm.devices.events.Odd0001", "motion"],

@@ -33,7 +33,8 @@ impl Timers {
         if let Some(previous) = previous {
             self.deadlines.remove(&(previous, id));
         }
-        self.deadlines.extend(deadline.map(|deadline| (deadline, id)));
+        self.deadlines
+            .extend(deadline.map(|deadline| (deadline, id)));
     }
 
     /// When the first timer runs out, and whose it is.
@@ -43,7 +44,10 @@ impl Timers {
 
     /// The notifications whose timers run out by then.
     pub(super) fn due(&self, until: ClockTime) -> impl Iterator<Item = NotificationId> {
-        self.deadlines.iter().take_while(move |(deadline, _)| *deadline <= until).map(|(_, id)| *id)
+        self.deadlines
+            .iter()
+            .take_while(move |(deadline, _)| *deadline <= until)
+            .map(|(_, id)| *id)
     }
 
     /// When the nth timer from here runs out, counted from 0.
@@ -68,10 +72,16 @@ mod tests {
         timers.set(id(1), Some(ClockTime(10)));
         timers.set(id(2), Some(ClockTime(20)));
         timers.set(id(1), Some(ClockTime(30)));
-        assert_eq!((timers.len(), timers.first()), (2, Some((ClockTime(20), id(2)))));
+        assert_eq!(
+            (timers.len(), timers.first()),
+            (2, Some((ClockTime(20), id(2))))
+        );
         assert_eq!(timers.due(ClockTime(29)).collect::<Vec<_>>(), [id(2)]);
         timers.set(id(2), None);
         timers.set(id(2), None);
-        assert_eq!((timers.len(), timers.first()), (1, Some((ClockTime(30), id(1)))));
+        assert_eq!(
+            (timers.len(), timers.first()),
+            (1, Some((ClockTime(30), id(1))))
+        );
     }
 }

@@ -27,7 +27,13 @@ impl Fields {
             match self.0.get_mut(field) {
                 Some(register) => register.update(stamp, value),
                 None => {
-                    self.0.insert(Arc::clone(field), Register { stamp: stamp.clone(), value });
+                    self.0.insert(
+                        Arc::clone(field),
+                        Register {
+                            stamp: stamp.clone(),
+                            value,
+                        },
+                    );
                 }
             }
             if self.0.len() > MAX_NAMES {
@@ -39,7 +45,9 @@ impl Fields {
     fn to_json(&self) -> Map<String, Value> {
         let value = |register: &Register<Arc<str>>| serde_json::from_str(&register.value);
         let fields = self.0.iter();
-        fields.map(|(name, held)| (name.to_string(), value(held).unwrap_or_default())).collect()
+        fields
+            .map(|(name, held)| (name.to_string(), value(held).unwrap_or_default()))
+            .collect()
     }
 }
 
@@ -66,8 +74,17 @@ impl Traits {
     /// Takes up what the store kept.
     pub(super) fn restore(rows: impl IntoIterator<Item = TraitRow>) -> Self {
         let mut traits = Self::default();
-        for TraitRow { resource, name, fields } in rows {
-            traits.resources.entry(resource).or_default().insert(name, fields);
+        for TraitRow {
+            resource,
+            name,
+            fields,
+        } in rows
+        {
+            traits
+                .resources
+                .entry(resource)
+                .or_default()
+                .insert(name, fields);
         }
         traits
     }
@@ -76,12 +93,18 @@ impl Traits {
     pub(super) fn is_full_for(&self, event: &Event) -> bool {
         self.resources.len() >= MAX_RESOURCES
             && !event.trait_updates.is_empty()
-            && event.resource.as_ref().is_some_and(|name| !self.resources.contains_key(name))
+            && event
+                .resource
+                .as_ref()
+                .is_some_and(|name| !self.resources.contains_key(name))
     }
 
     /// Merges the trait updates of an event.
     pub(super) fn apply(&mut self, event: &Event) {
-        let Some(resource) = event.resource.as_ref().filter(|_| !event.trait_updates.is_empty())
+        let Some(resource) = event
+            .resource
+            .as_ref()
+            .filter(|_| !event.trait_updates.is_empty())
         else {
             return;
         };
@@ -110,7 +133,11 @@ impl Traits {
                 let resource = resource.clone();
                 match traits.and_then(|traits| traits.get(&name)) {
                     Some(fields) => {
-                        rows.push(TraitRow { resource, name, fields: Arc::clone(fields) });
+                        rows.push(TraitRow {
+                            resource,
+                            name,
+                            fields: Arc::clone(fields),
+                        });
                     }
                     None => dropped.push((resource, name)),
                 }
@@ -123,10 +150,14 @@ impl Traits {
     pub(super) fn to_json(&self) -> Value {
         let traits = |traits: &BTreeMap<Arc<str>, Arc<Fields>>| -> Map<String, Value> {
             let traits = traits.iter();
-            traits.map(|(name, fields)| (name.to_string(), fields.to_json().into())).collect()
+            traits
+                .map(|(name, fields)| (name.to_string(), fields.to_json().into()))
+                .collect()
         };
         let resources = self.resources.iter();
-        resources.map(|(name, row)| (name.to_string(), Value::from(traits(row)))).collect()
+        resources
+            .map(|(name, row)| (name.to_string(), Value::from(traits(row))))
+            .collect()
     }
 }
 
@@ -140,13 +171,20 @@ mod tests {
 
     fn stamp(nanos: i64, event_id: &str) -> Stamp {
         let time = DateTime::<Utc>::from_timestamp_nanos(nanos);
-        Stamp { time, rank: Rank::Other, event_id: event_id.into() }
+        Stamp {
+            time,
+            rank: Rank::Other,
+            event_id: event_id.into(),
+        }
     }
 
     fn update(name: &str, fields: Value) -> TraitUpdate {
         let fields = fields.as_object().into_iter().flatten();
         let fields = fields.map(|(field, value)| (field.as_str().into(), value.to_string().into()));
-        TraitUpdate { name: name.into(), fields: fields.collect() }
+        TraitUpdate {
+            name: name.into(),
+            fields: fields.collect(),
+        }
     }
 
     fn written(updates: &[(Stamp, TraitUpdate)]) -> Traits {
@@ -160,7 +198,10 @@ mod tests {
     #[test]
     fn the_last_writer_of_each_field_wins_in_any_order() {
         let mut updates = vec![
-            (stamp(1, "e9"), update("Setpoint", json!({"heat": 20, "cool": 25}))),
+            (
+                stamp(1, "e9"),
+                update("Setpoint", json!({"heat": 20, "cool": 25})),
+            ),
             (stamp(2, "e1"), update("Setpoint", json!({"heat": 21}))),
             (stamp(2, "e2"), update("Setpoint", json!({"heat": 22}))),
             (stamp(2, "e2"), update("Setpoint", json!({"heat": 19}))),
@@ -179,11 +220,15 @@ mod tests {
         let name = |n: usize| format!("n{n:04}");
         let traits = (0..MAX_NAMES + 5).map(|n| (stamp(1, "e"), update(&name(n), json!({}))));
         let fields = (0..MAX_NAMES + 5).map(|n| update(&name(0), json!({ (name(n)): n })));
-        let mut updates: Vec<_> =
-            traits.chain(fields.map(|update| (stamp(1, "e"), update))).collect();
+        let mut updates: Vec<_> = traits
+            .chain(fields.map(|update| (stamp(1, "e"), update)))
+            .collect();
         let expected = written(&updates).to_json();
         assert_eq!(expected["d"].as_object().map(Map::len), Some(MAX_NAMES));
-        assert_eq!(expected["d"][name(0)].as_object().map(Map::len), Some(MAX_NAMES));
+        assert_eq!(
+            expected["d"][name(0)].as_object().map(Map::len),
+            Some(MAX_NAMES)
+        );
         updates.reverse();
         let mut traits = written(&updates);
         assert_eq!(traits.to_json(), expected);
@@ -196,8 +241,14 @@ mod tests {
         let mut traits = written(&[(stamp(1, "e"), update("T", json!({"a": 65.0, "b": [null]})))]);
         let (rows, _) = traits.take_changed();
         let text = serde_json::to_string(&*rows[0].fields).unwrap();
-        assert_eq!(serde_json::from_str::<Fields>(&text).unwrap(), *rows[0].fields);
+        assert_eq!(
+            serde_json::from_str::<Fields>(&text).unwrap(),
+            *rows[0].fields
+        );
         let restored = Traits::restore(rows);
-        assert_eq!(restored.to_json().to_string(), r#"{"d":{"T":{"a":65.0,"b":[null]}}}"#);
+        assert_eq!(
+            restored.to_json().to_string(),
+            r#"{"d":{"T":{"a":65.0,"b":[null]}}}"#
+        );
     }
 }

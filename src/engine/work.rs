@@ -130,12 +130,19 @@ impl Work {
         let is_kept =
             |state: &Notification| state.deadline.is_some() || at.since(state.touched) < horizon;
         // What this step made of it stays: it must be written, and hides the store's older row.
-        if self.notifications.get(&id).is_some_and(|state| !is_kept(state)) {
+        if self
+            .notifications
+            .get(&id)
+            .is_some_and(|state| !is_kept(state))
+        {
             return None;
         }
         let of_step = self.notifications.remove(&id);
         let stored = || self.loaded.notifications.remove(&id);
-        of_step.or_else(|| from_cache(id)).or_else(stored).filter(|state| is_kept(state))
+        of_step
+            .or_else(|| from_cache(id))
+            .or_else(stored)
+            .filter(|state| is_kept(state))
     }
 
     /// Puts a notification back, to be written.
@@ -145,23 +152,43 @@ impl Work {
 
     /// Notes that a thread has a session.
     pub(super) fn join_session(&mut self, session: SessionKey, thread: NotificationId) {
-        if self.loaded.sessions.entry(session).or_default().members.insert(thread) {
+        if self
+            .loaded
+            .sessions
+            .entry(session)
+            .or_default()
+            .members
+            .insert(thread)
+        {
             self.changes.members.push((session, thread));
         }
     }
 
     /// The clips that a session has got so far.
     pub(super) fn clips_of(&self, key: SessionKey, session: &str, at: ClockTime) -> Vec<Clip> {
-        let clips = self.loaded.sessions.get(&key).into_iter().flat_map(|session| &session.clips);
+        let clips = self
+            .loaded
+            .sessions
+            .get(&key)
+            .into_iter()
+            .flat_map(|session| &session.clips);
         let fresh = clips.filter(|(_, first)| at.since(**first) < self.horizon);
         fresh
-            .map(|(url, _)| Clip { session_id: Some(session.into()), preview_url: url.clone() })
+            .map(|(url, _)| Clip {
+                session_id: Some(session.into()),
+                preview_url: url.clone(),
+            })
             .collect()
     }
 
     /// Notes a clip of a session, unless it has enough with smaller addresses.
     pub(super) fn add_clip(&mut self, join: &Join<'_>, at: ClockTime) {
-        let Self { loaded, changes, horizon, .. } = self;
+        let Self {
+            loaded,
+            changes,
+            horizon,
+            ..
+        } = self;
         let clips = &mut loaded.sessions.entry(join.session).or_default().clips;
         // What is forgotten takes no room from what is not.
         let forgotten = clips.extract_if(.., |_, first| at.since(*first) >= *horizon);
@@ -175,14 +202,23 @@ impl Work {
         }
         while clips.len() > MAX_CLIPS {
             let largest = clips.pop_last();
-            changes.dropped_clips.extend(largest.map(|(url, _)| (join.session, url)));
+            changes
+                .dropped_clips
+                .extend(largest.map(|(url, _)| (join.session, url)));
         }
     }
 
     /// The notifications that have a session: its own, and those of threads.
     pub(super) fn members(&self, session: SessionKey) -> Vec<NotificationId> {
-        let threads = self.loaded.sessions.get(&session).into_iter().flat_map(|s| &s.members);
-        std::iter::once(NotificationId(session.0)).chain(threads.copied()).collect()
+        let threads = self
+            .loaded
+            .sessions
+            .get(&session)
+            .into_iter()
+            .flat_map(|s| &s.members);
+        std::iter::once(NotificationId(session.0))
+            .chain(threads.copied())
+            .collect()
     }
 
     /// The last release under a key, as far as the store and this step know.
@@ -203,7 +239,9 @@ impl Work {
                 self.changes.unheld.push(held.arrival);
             }
             let held = Arc::unwrap_or_clone(held);
-            self.changes.released.insert(held.ordering_key, (held.sort_key, at));
+            self.changes
+                .released
+                .insert(held.ordering_key, (held.sort_key, at));
             self.emit(held.record, release.reason);
         }
     }
@@ -257,7 +295,14 @@ mod tests {
     }
 
     fn add(work: &mut Work, url: &str, at: i64) {
-        work.add_clip(&Join { session: SESSION, session_id: "s", url }, ClockTime(at));
+        work.add_clip(
+            &Join {
+                session: SESSION,
+                session_id: "s",
+                url,
+            },
+            ClockTime(at),
+        );
     }
 
     fn urls(work: &Work, at: i64) -> Vec<String> {
@@ -278,9 +323,16 @@ mod tests {
             }
             assert_eq!(urls(&work, 0), kept, "{order:?}");
             let changes = &work.changes;
-            let written: BTreeSet<_> =
-                changes.clips.iter().map(|(_, url, _)| url.clone()).collect();
-            let dropped = changes.dropped_clips.iter().map(|(_, url)| url.clone()).collect();
+            let written: BTreeSet<_> = changes
+                .clips
+                .iter()
+                .map(|(_, url, _)| url.clone())
+                .collect();
+            let dropped = changes
+                .dropped_clips
+                .iter()
+                .map(|(_, url)| url.clone())
+                .collect();
             let stored: Vec<_> = written.difference(&dropped).cloned().collect();
             assert_eq!(stored, kept, "{order:?}");
         }
@@ -303,11 +355,18 @@ mod tests {
             add(&mut work, &url(n), 0);
         }
         add(&mut work, "https://d", 9);
-        assert!(!urls(&work, 9).contains(&"https://d".to_owned()), "there is no room yet");
+        assert!(
+            !urls(&work, 9).contains(&"https://d".to_owned()),
+            "there is no room yet"
+        );
         add(&mut work, "https://d", 10);
         assert_eq!(urls(&work, 10), ["https://d"]);
-        let dropped: Vec<_> =
-            work.changes.dropped_clips.iter().map(|(_, url)| url.clone()).collect();
+        let dropped: Vec<_> = work
+            .changes
+            .dropped_clips
+            .iter()
+            .map(|(_, url)| url.clone())
+            .collect();
         assert_eq!(dropped, (0..MAX_CLIPS).map(url).collect::<Vec<_>>());
     }
 }

@@ -108,7 +108,10 @@ pub struct Reject {
 impl Reject {
     /// A fault with its detail.
     pub fn new(reason: Reason, detail: impl Into<String>) -> Self {
-        Self { reason, detail: detail.into() }
+        Self {
+            reason,
+            detail: detail.into(),
+        }
     }
 }
 

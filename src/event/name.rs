@@ -43,7 +43,10 @@ pub struct ResourceName {
 impl ResourceName {
     /// Wraps a name; any text is one.
     pub fn new(name: &str) -> Self {
-        Self { name: name.into(), kind: kind_of(name) }
+        Self {
+            name: name.into(),
+            kind: kind_of(name),
+        }
     }
 
     /// The whole name.
@@ -72,13 +75,19 @@ impl ResourceName {
         if self.kind() != Some(ResourceKind::Room) {
             return None;
         }
-        self.name.rsplit_once("/rooms/").map(|(structure, _)| structure)
+        self.name
+            .rsplit_once("/rooms/")
+            .map(|(structure, _)| structure)
     }
 
     /// `enterprises/{p}`, or `None` if the name does not begin so.
     pub fn enterprise(&self) -> Option<&str> {
-        let id =
-            self.name.strip_prefix("enterprises/")?.split('/').next().filter(|id| filled(id))?;
+        let id = self
+            .name
+            .strip_prefix("enterprises/")?
+            .split('/')
+            .next()
+            .filter(|id| filled(id))?;
         self.name.get(.."enterprises/".len() + id.len())
     }
 
@@ -114,7 +123,10 @@ fn filled(part: &str) -> bool {
 
 impl From<String> for ResourceName {
     fn from(name: String) -> Self {
-        Self { kind: kind_of(&name), name: name.into() }
+        Self {
+            kind: kind_of(&name),
+            name: name.into(),
+        }
     }
 }
 
@@ -145,8 +157,14 @@ mod tests {
         for (name, kind) in [
             ("enterprises/p/devices/d", Some(ResourceKind::Device)),
             ("enterprises/p/structures/s", Some(ResourceKind::Structure)),
-            ("enterprises/p/structures/s/rooms/r", Some(ResourceKind::Room)),
-            ("enterprises/p/structures/rooms/rooms/rooms", Some(ResourceKind::Room)),
+            (
+                "enterprises/p/structures/s/rooms/r",
+                Some(ResourceKind::Room),
+            ),
+            (
+                "enterprises/p/structures/rooms/rooms/rooms",
+                Some(ResourceKind::Room),
+            ),
             ("", None),
             ("enterprises", None),
             ("enterprises/p", None),
@@ -182,7 +200,11 @@ mod tests {
     fn names_begin_with_their_enterprise_and_end_with_a_short_id() {
         for (name, enterprise, short) in [
             ("enterprises/p/devices/d", Some("enterprises/p"), "d"),
-            ("enterprises/haus\u{fc}/devices/t\u{fc}r", Some("enterprises/haus\u{fc}"), "t\u{fc}r"),
+            (
+                "enterprises/haus\u{fc}/devices/t\u{fc}r",
+                Some("enterprises/haus\u{fc}"),
+                "t\u{fc}r",
+            ),
             ("enterprises/p", Some("enterprises/p"), "p"),
             ("enterprises/", None, ""),
             ("enterprises//devices/d", None, "d"),

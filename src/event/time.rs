@@ -34,7 +34,14 @@ impl Timestamp {
     pub fn parse(text: &str) -> Option<Self> {
         let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
         let canonical = text.ends_with('Z') && text.as_bytes().get(10) == Some(&b'T');
-        Some(if canonical { Self { at, text: text.into() } } else { Self::from_utc(at) })
+        Some(if canonical {
+            Self {
+                at,
+                text: text.into(),
+            }
+        } else {
+            Self::from_utc(at)
+        })
     }
 
     /// A computed time: written with the fewest of 3, 6 or 9 fractional digits that are exact.
@@ -50,7 +57,10 @@ impl Timestamp {
         } else {
             SecondsFormat::Nanos
         };
-        Self { at, text: at.to_rfc3339_opts(digits, true).into() }
+        Self {
+            at,
+            text: at.to_rfc3339_opts(digits, true).into(),
+        }
     }
 
     /// The instant.
@@ -124,7 +134,11 @@ pub struct ClockTime(pub i64);
 impl ClockTime {
     /// The clock at that instant, saturating outside the years 1677–2262.
     pub fn from_utc(at: DateTime<Utc>) -> Self {
-        let saturated = if at.timestamp() < 0 { i64::MIN } else { i64::MAX };
+        let saturated = if at.timestamp() < 0 {
+            i64::MIN
+        } else {
+            i64::MAX
+        };
         Self(at.timestamp_nanos_opt().unwrap_or(saturated))
     }
 
@@ -184,8 +198,14 @@ mod tests {
     fn other_forms_are_written_anew_in_utc() {
         for (text, expected) in [
             ("2025-06-09T15:52:03+02:00", "2025-06-09T13:52:03.000Z"),
-            ("2025-06-09T15:52:03.3133+02:00", "2025-06-09T13:52:03.313300Z"),
-            ("2025-06-09T13:52:03.313383123-00:00", "2025-06-09T13:52:03.313383123Z"),
+            (
+                "2025-06-09T15:52:03.3133+02:00",
+                "2025-06-09T13:52:03.313300Z",
+            ),
+            (
+                "2025-06-09T13:52:03.313383123-00:00",
+                "2025-06-09T13:52:03.313383123Z",
+            ),
             ("2025-06-09t13:52:03z", "2025-06-09T13:52:03.000Z"),
         ] {
             assert_eq!(shown(text).as_deref(), Some(expected));
@@ -223,7 +243,11 @@ mod tests {
         ] {
             let time = Timestamp::parse(text).unwrap();
             let json = serde_json::to_string(&time).unwrap();
-            assert_eq!(serde_json::from_str::<Timestamp>(&json).unwrap(), time, "{text}");
+            assert_eq!(
+                serde_json::from_str::<Timestamp>(&json).unwrap(),
+                time,
+                "{text}"
+            );
         }
         for at in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC] {
             let time = Timestamp::from_utc(at);
@@ -237,18 +261,30 @@ mod tests {
         struct Row(#[serde(with = "instant")] DateTime<Utc>);
 
         let leap_second = Timestamp::parse("2016-12-31T23:59:60.5Z").unwrap().at();
-        for at in [DateTime::<Utc>::MIN_UTC, DateTime::<Utc>::MAX_UTC, EARLIEST, leap_second] {
+        for at in [
+            DateTime::<Utc>::MIN_UTC,
+            DateTime::<Utc>::MAX_UTC,
+            EARLIEST,
+            leap_second,
+        ] {
             let json = serde_json::to_string(&Row(at)).unwrap();
-            assert_eq!(serde_json::from_str::<Row>(&json).unwrap(), Row(at), "{json}");
+            assert_eq!(
+                serde_json::from_str::<Row>(&json).unwrap(),
+                Row(at),
+                "{json}"
+            );
         }
         assert!(serde_json::from_str::<Row>("[0,2000000000]").is_err());
     }
 
     #[test]
     fn instants_come_before_texts_in_the_order() {
-        let [late, short, long] =
-            ["2025-06-09T13:52:03.001Z", "2025-06-09T13:52:03Z", "2025-06-09T13:52:03.000Z"]
-                .map(|text| Timestamp::parse(text).unwrap());
+        let [late, short, long] = [
+            "2025-06-09T13:52:03.001Z",
+            "2025-06-09T13:52:03Z",
+            "2025-06-09T13:52:03.000Z",
+        ]
+        .map(|text| Timestamp::parse(text).unwrap());
         assert!(long < short && short < late);
         assert_eq!(long.at(), short.at());
     }
@@ -258,7 +294,10 @@ mod tests {
         let end = ClockTime::from_utc(DateTime::<Utc>::MAX_UTC);
         assert_eq!(end, ClockTime(i64::MAX));
         assert_eq!(end.after(Duration::from_secs(1)), end);
-        assert_eq!(ClockTime::from_utc(DateTime::<Utc>::MIN_UTC), ClockTime(i64::MIN));
+        assert_eq!(
+            ClockTime::from_utc(DateTime::<Utc>::MIN_UTC),
+            ClockTime(i64::MIN)
+        );
         assert_eq!(ClockTime(3).since(ClockTime(5)), Duration::ZERO);
         assert_eq!(ClockTime(5).since(ClockTime(3)), Duration::from_nanos(2));
         assert_eq!(ClockTime(5).before(Duration::MAX), ClockTime(5 - i64::MAX));

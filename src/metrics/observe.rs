@@ -26,10 +26,16 @@ impl Metrics {
         sdm(&self.messages.late).inc_by(tally.late);
         for (reason, count) in &tally.quarantined {
             let labels = [Platform::Sdm.as_str(), reason.as_str()];
-            self.messages.quarantined.with_label_values(&labels).inc_by(*count);
+            self.messages
+                .quarantined
+                .with_label_values(&labels)
+                .inc_by(*count);
         }
         for (reason, count) in &tally.released {
-            self.engine.released.with_label_values(&[reason.as_str()]).inc_by(*count);
+            self.engine
+                .released
+                .with_label_values(&[reason.as_str()])
+                .inc_by(*count);
         }
         let changes = [
             ("opened", tally.opened),
@@ -38,14 +44,19 @@ impl Metrics {
             ("reopened", tally.reopened),
         ];
         for (change, count) in changes {
-            self.engine.notifications.with_label_values(&[change]).inc_by(count);
+            self.engine
+                .notifications
+                .with_label_values(&[change])
+                .inc_by(count);
         }
     }
 
     /// A message came; `event_to_publish` is how long its event waited, if it is one.
     pub fn observe_message(&self, raw: &RawMessage, event_to_publish: Option<chrono::TimeDelta>) {
         let (published, received) = (raw.publish_time.0.at(), raw.received_at.0.at());
-        self.messages.publish_to_receive.observe(seconds(received - published));
+        self.messages
+            .publish_to_receive
+            .observe(seconds(received - published));
         if let Some(lag) = event_to_publish {
             self.messages.event_to_publish.observe(seconds(lag));
         }
@@ -53,7 +64,9 @@ impl Metrics {
 
     /// Messages were committed that long after their receipt.
     pub fn observe_commit(&self, receipt_to_commit: chrono::TimeDelta) {
-        self.messages.receive_to_commit.observe(seconds(receipt_to_commit));
+        self.messages
+            .receive_to_commit
+            .observe(seconds(receipt_to_commit));
     }
 
     /// A commit took that long.
@@ -69,8 +82,12 @@ impl Metrics {
     /// Shows the state of the engine and the store.
     pub fn show(&self, engine: &Engine, imbalance: i64, store_bytes: u64) {
         self.engine.pending.set(integer(engine.pending() as u64));
-        self.engine.oldest_pending.set(engine.oldest_pending().map_or(0, ClockTime::unix_seconds));
-        self.engine.threads_open.set(integer(engine.open_threads() as u64));
+        self.engine
+            .oldest_pending
+            .set(engine.oldest_pending().map_or(0, ClockTime::unix_seconds));
+        self.engine
+            .threads_open
+            .set(integer(engine.open_threads() as u64));
         self.messages.imbalance.set(imbalance);
         self.store.bytes.set(integer(store_bytes));
     }
@@ -84,7 +101,10 @@ impl Metrics {
             }
         }
         for (kind, count) in counts {
-            self.engine.resources.with_label_values(&[kind.as_str()]).set(count);
+            self.engine
+                .resources
+                .with_label_values(&[kind.as_str()])
+                .set(count);
         }
     }
 
@@ -92,7 +112,10 @@ impl Metrics {
     pub fn count_source_event(&self, event: SourceEvent, now: i64) {
         match event {
             SourceEvent::StreamOpened { reason } => {
-                self.pubsub.opens.with_label_values(&[reason.as_str()]).inc();
+                self.pubsub
+                    .opens
+                    .with_label_values(&[reason.as_str()])
+                    .inc();
             }
             SourceEvent::StreamUp => {
                 self.pubsub.up.inc();
@@ -116,7 +139,10 @@ impl Metrics {
             }
             SourceEvent::AuthFailed { stage } => {
                 self.pubsub.auth_up.set(0);
-                self.pubsub.auth_failures.with_label_values(&[stage.as_str()]).inc();
+                self.pubsub
+                    .auth_failures
+                    .with_label_values(&[stage.as_str()])
+                    .inc();
             }
         }
     }
@@ -124,7 +150,10 @@ impl Metrics {
     /// Messages were acked, or given back to be delivered again.
     pub fn count_acks(&self, count: usize, acked: bool) {
         let result = if acked { "sent" } else { "nacked" };
-        self.pubsub.acks.with_label_values(&[result]).inc_by(count as u64);
+        self.pubsub
+            .acks
+            .with_label_values(&[result])
+            .inc_by(count as u64);
         self.pubsub.outstanding.sub(integer(count as u64));
     }
 
@@ -135,11 +164,17 @@ impl Metrics {
 
     /// A sink settled or failed to settle records; that took so many seconds.
     pub fn count_sink(&self, sink: &str, result: Delivered, count: u64, seconds: f64) {
-        self.sinks.deliveries.with_label_values(&[sink, result.as_str()]).inc_by(count);
+        self.sinks
+            .deliveries
+            .with_label_values(&[sink, result.as_str()])
+            .inc_by(count);
         match result {
             Delivered::Ok if count > 0 => {
                 self.sinks.up.with_label_values(&[sink]).set(1);
-                self.sinks.delivery.with_label_values(&[sink]).observe(seconds);
+                self.sinks
+                    .delivery
+                    .with_label_values(&[sink])
+                    .observe(seconds);
             }
             Delivered::Failed => self.sinks.up.with_label_values(&[sink]).set(0),
             Delivered::Ok | Delivered::Filtered => {}
@@ -148,12 +183,18 @@ impl Metrics {
 
     /// Shows how many records a sink has not settled.
     pub fn show_backlog(&self, sink: &str, records: u64) {
-        self.sinks.backlog.with_label_values(&[sink]).set(integer(records));
+        self.sinks
+            .backlog
+            .with_label_values(&[sink])
+            .set(integer(records));
     }
 
     /// A sink lost records.
     pub fn count_dead_letters(&self, sink: &str, records: u64) {
-        self.sinks.dead_letters.with_label_values(&[sink]).inc_by(records);
+        self.sinks
+            .dead_letters
+            .with_label_values(&[sink])
+            .inc_by(records);
     }
 }
 

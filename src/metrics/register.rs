@@ -11,8 +11,9 @@ use prometheus::{
 const NAMESPACE: &str = "hearthd";
 
 /// From a store's fastest commit to a backlog after days of downtime, in seconds.
-const LATENCY: [f64; 14] =
-    [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 3_600.0, 86_400.0];
+const LATENCY: [f64; 14] = [
+    0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0, 3_600.0, 86_400.0,
+];
 
 /// Makes metrics, all their series at 0, and registers them.
 pub(super) struct Register<'a>(pub(super) &'a Registry);
@@ -101,11 +102,15 @@ impl Register<'_> {
         let opts = Self::opts("build_info", "Always 1; which hearthd this is.");
         let metric = IntGaugeVec::new(opts, &["version", "revision"])?;
         let revision = option_env!("HEARTHD_BUILD_REVISION").unwrap_or("unknown");
-        metric.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
+        metric
+            .with_label_values(&[env!("CARGO_PKG_VERSION"), revision])
+            .set(1);
         self.add(metric).map(drop)
     }
 
     pub(super) fn process(&self) -> Result<(), prometheus::Error> {
-        self.0.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
+        self.0.register(Box::new(
+            prometheus::process_collector::ProcessCollector::for_self(),
+        ))
     }
 }

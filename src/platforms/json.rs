@@ -38,18 +38,20 @@ pub(super) fn parse(body: &[u8]) -> Result<Value, Reject> {
     }
     let mut parser = serde_json::Deserializer::from_slice(body);
     let value = Nested { depth: 0 }.deserialize(&mut parser);
-    value.and_then(|value| parser.end().map(|()| value)).map_err(|error| {
-        let detail = error.to_string();
-        if std::str::from_utf8(body).is_err() {
-            return Reject::new(Reason::NotUtf8, "the body is not UTF-8");
-        }
-        let reason = match &detail {
-            detail if detail.starts_with(TOO_DEEP) => Reason::TooDeep,
-            detail if detail.starts_with(DUPLICATE) => Reason::DuplicateKey,
-            _ => Reason::NotJson,
-        };
-        Reject::new(reason, detail)
-    })
+    value
+        .and_then(|value| parser.end().map(|()| value))
+        .map_err(|error| {
+            let detail = error.to_string();
+            if std::str::from_utf8(body).is_err() {
+                return Reject::new(Reason::NotUtf8, "the body is not UTF-8");
+            }
+            let reason = match &detail {
+                detail if detail.starts_with(TOO_DEEP) => Reason::TooDeep,
+                detail if detail.starts_with(DUPLICATE) => Reason::DuplicateKey,
+                _ => Reason::NotJson,
+            };
+            Reject::new(reason, detail)
+        })
 }
 
 /// A value that lies inside so many arrays and objects.
@@ -118,10 +120,15 @@ impl<'de> Visitor<'de> for Nested {
         while let Some(key) = fields.next_key::<String>()? {
             if key == NUMBER && object.is_empty() {
                 let text: String = fields.next_value()?;
-                return text.parse::<Number>().map(Value::Number).map_err(A::Error::custom);
+                return text
+                    .parse::<Number>()
+                    .map(Value::Number)
+                    .map_err(A::Error::custom);
             }
             if key.starts_with(RESERVED) {
-                return Err(A::Error::custom("a key that the JSON parser keeps for itself"));
+                return Err(A::Error::custom(
+                    "a key that the JSON parser keeps for itself",
+                ));
             }
             let value = fields.next_value_seed(self.inner()?)?;
             if object.insert(key, value).is_some() {

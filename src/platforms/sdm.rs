@@ -55,7 +55,10 @@ pub(super) fn decode(
         message_id: Arc::clone(&raw.message_id),
         resource: None,
         user_id: take_text(&mut body, "userId")?.filter(|id| !id.is_empty()),
-        thread: thread_id.map(|id| Thread { id, state: state(thread_state.as_deref()) }),
+        thread: thread_id.map(|id| Thread {
+            id,
+            state: state(thread_state.as_deref()),
+        }),
         thread_state,
         relation: relation_update.map(relation).transpose()?,
         activities: Vec::new(),
@@ -66,7 +69,10 @@ pub(super) fn decode(
         log: EventHead::default(),
     };
     let resource_group = body.remove("resourceGroup").unwrap_or_default();
-    let mut payload = Payload { resource_group, ..Payload::default() };
+    let mut payload = Payload {
+        resource_group,
+        ..Payload::default()
+    };
     read_time(&mut event, body.remove("timestamp").as_ref());
     if let Some(update) = resource_update {
         read_resource(&mut event, &mut payload, update)?;
@@ -106,7 +112,9 @@ fn relation(mut update: Object) -> Result<Relation, Reject> {
 fn read_time(event: &mut Event, written: Option<&Value>) {
     let latest = event.publish_time.0.at().checked_add_signed(MAX_AHEAD);
     // A time may have any number of digits, and its text is kept.
-    let text = written.and_then(Value::as_str).filter(|text| text.len() <= MAX_TEXT_BYTES);
+    let text = written
+        .and_then(Value::as_str)
+        .filter(|text| text.len() <= MAX_TEXT_BYTES);
     let read = text.and_then(Timestamp::parse);
     match read.filter(|time| latest.is_none_or(|latest| time.at() <= latest)) {
         Some(time) => event.time = EventTime(time),
@@ -138,7 +146,9 @@ fn read_resource(
 /// Refuses too many entries, and one with too long a name.
 fn check_entries(what: &str, entries: &Object) -> Result<(), Reject> {
     check_size(what, entries.len(), "entries", MAX_ENTRIES)?;
-    entries.keys().try_for_each(|name| check_text(format_args!("a name in {what}"), name))
+    entries
+        .keys()
+        .try_for_each(|name| check_text(format_args!("a name in {what}"), name))
 }
 
 fn read_events(event: &mut Event, events: &Object) -> Result<(), Reject> {
@@ -150,7 +160,9 @@ fn read_events(event: &mut Event, events: &Object) -> Result<(), Reject> {
         };
         match wire::event_kind(name) {
             Some(wire::EventKind::Clip) => {
-                event.clips.push((text(entry, "eventSessionId")?, text(entry, "previewUrl")?));
+                event
+                    .clips
+                    .push((text(entry, "eventSessionId")?, text(entry, "previewUrl")?));
             }
             Some(wire::EventKind::Activity(kind)) => event.activities.push(activity(kind, entry)?),
             None => {
@@ -164,19 +176,34 @@ fn read_events(event: &mut Event, events: &Object) -> Result<(), Reject> {
 
 fn activity(kind: &str, entry: &Object) -> Result<Activity, Reject> {
     let session = text(entry, "eventSessionId")?;
-    let written = entry.get("zones").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let written = entry
+        .get("zones")
+        .and_then(Value::as_array)
+        .map_or(&[][..], Vec::as_slice);
     check_size("zones", written.len(), "entries", MAX_ENTRIES)?;
     let mut zones = Vec::new();
-    for zone in written.iter().filter_map(Value::as_str).filter(|zone| !zone.is_empty()) {
+    for zone in written
+        .iter()
+        .filter_map(Value::as_str)
+        .filter(|zone| !zone.is_empty())
+    {
         check_text("a name in zones", zone)?;
         zones.push(zone.to_owned());
     }
-    Ok(Activity { kind: kind.to_owned(), session, zones })
+    Ok(Activity {
+        kind: kind.to_owned(),
+        session,
+        zones,
+    })
 }
 
 fn text(entry: &Object, field: &str) -> Result<Option<String>, Reject> {
-    let text = entry.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
-    text.map(|text| check_text(field, text).map(|()| text.to_owned())).transpose()
+    let text = entry
+        .get(field)
+        .and_then(Value::as_str)
+        .filter(|text| !text.is_empty());
+    text.map(|text| check_text(field, text).map(|()| text.to_owned()))
+        .transpose()
 }
 
 fn read_traits(event: &mut Event, traits: &Object) -> Result<(), Reject> {
@@ -203,7 +230,10 @@ fn read_traits(event: &mut Event, traits: &Object) -> Result<(), Reject> {
             event.display_name = custom_name.map(Into::into).or(event.display_name.take());
         }
         let cleared = wire::cleared_fields(name, fields);
-        let mut update = TraitUpdate { name: name.as_str().into(), fields: Vec::new() };
+        let mut update = TraitUpdate {
+            name: name.as_str().into(),
+            fields: Vec::new(),
+        };
         for (field, value) in cleared.as_ref().unwrap_or(fields) {
             let value = value.to_string();
             check_size("a value in a trait", value.len(), "bytes", MAX_VALUE_BYTES)?;
@@ -218,8 +248,10 @@ fn flag_unknown(event: &mut Event) {
     let unknown_state = event.thread_state.is_some() && {
         state(event.thread_state.as_deref()) == ThreadState::None
     };
-    let unknown_relation =
-        event.relation.as_ref().is_some_and(|relation| relation.kind == RelationKind::Unknown);
+    let unknown_relation = event
+        .relation
+        .as_ref()
+        .is_some_and(|relation| relation.kind == RelationKind::Unknown);
     if unknown_state || unknown_relation {
         event.flags.insert(Flag::UnknownType);
     }
@@ -235,7 +267,11 @@ fn flag_foreign(event: &mut Event, settings: &DecodeSettings) {
         relation.map(|relation| &relation.object),
         relation.and_then(|relation| relation.subject.as_ref()),
     ];
-    if names.into_iter().flatten().any(|name| name.enterprise() != Some(own)) {
+    if names
+        .into_iter()
+        .flatten()
+        .any(|name| name.enterprise() != Some(own))
+    {
         event.flags.insert(Flag::ForeignEnterprise);
     }
 }

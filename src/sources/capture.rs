@@ -44,7 +44,10 @@ pub struct Reader {
 
 /// Opens a capture file by its ending: `.gz`, `.zst`, anything else plain; `-` is standard input.
 pub fn open(path: &Path) -> Result<Reader, CaptureError> {
-    let failed = |source| CaptureError { place: path.display().to_string(), source };
+    let failed = |source| CaptureError {
+        place: path.display().to_string(),
+        source,
+    };
     let input: Box<dyn Read + Send> = if path == Path::new("-") {
         Box::new(io::stdin())
     } else {
@@ -55,20 +58,37 @@ pub fn open(path: &Path) -> Result<Reader, CaptureError> {
             Some(_) | None => Box::new(file),
         }
     };
-    Ok(Reader::new(Box::new(BufReader::with_capacity(1 << 16, input)), path))
+    Ok(Reader::new(
+        Box::new(BufReader::with_capacity(1 << 16, input)),
+        path,
+    ))
 }
 
 impl Reader {
     /// Reads from anything; `path` names it in message ids and faults.
     pub fn new(input: Box<dyn BufRead + Send>, path: &Path) -> Self {
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned();
+        let name = path
+            .file_name()
+            .unwrap_or(path.as_os_str())
+            .to_string_lossy()
+            .into_owned();
         let clock = Timestamp::from_utc(DateTime::UNIX_EPOCH);
-        Self { input, path: path.to_owned(), name, line: 0, clock }
+        Self {
+            input,
+            path: path.to_owned(),
+            name,
+            line: 0,
+            clock,
+        }
     }
 
     fn read_line(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut line = Vec::new();
-        if (&mut self.input).take(MAX_LINE_BYTES).read_until(b'\n', &mut line)? == 0 {
+        if (&mut self.input)
+            .take(MAX_LINE_BYTES)
+            .read_until(b'\n', &mut line)?
+            == 0
+        {
             return Ok(None);
         }
         self.line += 1;
@@ -96,7 +116,10 @@ impl Reader {
                     body: line,
                     place: Some(place),
                 };
-                Incoming { raw, fault: Some(fault) }
+                Incoming {
+                    raw,
+                    fault: Some(fault),
+                }
             }
         }
     }
@@ -109,8 +132,12 @@ impl Reader {
         let fields: Line<'_> = serde_json::from_slice(line)
             .map_err(|error| bad(&format!("not a capture line: {error}")))?;
         let platform = text("platform", fields.platform)?.unwrap_or(Cow::Borrowed("sdm"));
-        let unknown =
-            || Reject::new(Reason::UnknownPlatform, format!("no platform is called {platform:?}"));
+        let unknown = || {
+            Reject::new(
+                Reason::UnknownPlatform,
+                format!("no platform is called {platform:?}"),
+            )
+        };
         let platform = Platform::parse(&platform).ok_or_else(unknown)?;
         let (body, envelope) = fields.payload(line)?;
         let publish_time = match time("publishTime", envelope.publish_time)? {
@@ -118,9 +145,11 @@ impl Reader {
             None => event_time(&body),
         };
         let received_at = time("receivedAt", fields.received_at)?;
-        let publish_time = publish_time.or_else(|| received_at.clone()).ok_or_else(|| {
-            bad("no time: it has neither receivedAt nor publishTime nor a readable timestamp")
-        })?;
+        let publish_time = publish_time
+            .or_else(|| received_at.clone())
+            .ok_or_else(|| {
+                bad("no time: it has neither receivedAt nor publishTime nor a readable timestamp")
+            })?;
         let message_id = text("messageId", envelope.message_id)?.filter(|id| !id.is_empty());
         Ok(RawMessage {
             platform,
@@ -183,8 +212,11 @@ struct Envelope<'a> {
 impl<'a> Line<'a> {
     /// The payload and its envelope, by the shape of the line.
     fn payload(&self, line: &'a Bytes) -> Result<(Bytes, Envelope<'a>), Reject> {
-        let own =
-            Envelope { message_id: self.message_id, publish_time: self.publish_time, data: None };
+        let own = Envelope {
+            message_id: self.message_id,
+            publish_time: self.publish_time,
+            data: None,
+        };
         match (self.message, self.event) {
             (Some(_), Some(_)) => Err(bad("both message and event")),
             (Some(message), None) => {
@@ -227,7 +259,8 @@ fn time(field: &str, raw: Option<&RawValue>) -> Result<Option<Timestamp>, Reject
         return Ok(None);
     };
     let time = Timestamp::parse(&text);
-    time.map(Some).ok_or_else(|| bad(&format!("{field} is not an RFC 3339 time")))
+    time.map(Some)
+        .ok_or_else(|| bad(&format!("{field} is not an RFC 3339 time")))
 }
 
 fn bad(detail: &str) -> Reject {
@@ -274,7 +307,10 @@ mod tests {
         for message in [&pulled, &inline, &bare] {
             assert!(message.fault.is_none());
             assert_eq!(message.raw.body, event.to_string());
-            assert_eq!(message.raw.place.as_deref(), Some("/some/where/day.jsonl:1"));
+            assert_eq!(
+                message.raw.place.as_deref(),
+                Some("/some/where/day.jsonl:1")
+            );
         }
         for message in [&pulled, &inline] {
             assert_eq!(&*message.raw.message_id, "m");
@@ -303,13 +339,25 @@ mod tests {
             ("hello", "bad_line: not a capture line"),
             ("[]", "bad_line: not a capture line"),
             ("{}", "bad_line: neither message nor event nor eventId"),
-            ("{\"event\":{},\"message\":{}}", "bad_line: both message and event"),
+            (
+                "{\"event\":{},\"message\":{}}",
+                "bad_line: both message and event",
+            ),
             ("{\"event\":{}}", "bad_line: no time"),
-            ("{\"event\":{},\"receivedAt\":\"soon\"}", "bad_line: receivedAt is not an RFC 3339"),
-            ("{\"event\":{},\"receivedAt\":7}", "bad_line: receivedAt is not a string"),
+            (
+                "{\"event\":{},\"receivedAt\":\"soon\"}",
+                "bad_line: receivedAt is not an RFC 3339",
+            ),
+            (
+                "{\"event\":{},\"receivedAt\":7}",
+                "bad_line: receivedAt is not a string",
+            ),
             ("{\"message\":{\"data\":\"?\"}}", "bad_line: message.data: "),
             ("{\"message\":7}", "bad_line: message can't be read"),
-            ("{\"event\":{},\"platform\":\"toaster\"}", "unknown_platform: "),
+            (
+                "{\"event\":{},\"platform\":\"toaster\"}",
+                "unknown_platform: ",
+            ),
         ] {
             assert!(fault(line).starts_with(expected), "{line}: {}", fault(line));
         }
@@ -319,8 +367,14 @@ mod tests {
     fn blank_lines_are_left_out_and_line_ends_do_not_matter() {
         let line = r#"{"receivedAt":"2025-06-09T13:52:03Z","event":{}}"#;
         let messages = read(format!("\n{line}\r\n  \n\t\n{line}"));
-        let places: Vec<_> = messages.iter().filter_map(|one| one.raw.place.as_deref()).collect();
-        assert_eq!(places, ["/some/where/day.jsonl:2", "/some/where/day.jsonl:5"]);
+        let places: Vec<_> = messages
+            .iter()
+            .filter_map(|one| one.raw.place.as_deref())
+            .collect();
+        assert_eq!(
+            places,
+            ["/some/where/day.jsonl:2", "/some/where/day.jsonl:5"]
+        );
         assert!(messages.iter().all(|message| message.fault.is_none()));
         assert!(read("").is_empty());
     }
@@ -329,7 +383,10 @@ mod tests {
     fn a_bad_line_is_received_when_the_one_before_it_was() {
         let line = r#"{"receivedAt":"2025-06-09T13:52:03Z","event":{}}"#;
         let messages = read(format!("hello\n{line}\nhello"));
-        let received: Vec<_> = messages.iter().map(|one| one.raw.received_at.0.as_str()).collect();
+        let received: Vec<_> = messages
+            .iter()
+            .map(|one| one.raw.received_at.0.as_str())
+            .collect();
         assert_eq!(received[1..], ["2025-06-09T13:52:03Z"; 2]);
         assert_eq!(messages[2].raw.body, "hello");
     }
@@ -350,7 +407,10 @@ mod tests {
         assert_eq!(messages.len(), 2, "the rest of the long line is skipped");
         let fault = messages[0].fault.as_ref().unwrap();
         assert_eq!(fault.reason, Reason::TooLarge);
-        assert_eq!(messages[1].raw.place.as_deref(), Some("/some/where/day.jsonl:2"));
+        assert_eq!(
+            messages[1].raw.place.as_deref(),
+            Some("/some/where/day.jsonl:2")
+        );
     }
 
     #[test]

@@ -56,7 +56,12 @@ impl Ack {
     fn new(handler: Handler, context: Arc<Context>, attempts: Arc<Attempts>, room: Room) -> Self {
         context.message_received();
         attempts.message_received();
-        Self { handler: Some(handler), context, attempts, _room: room }
+        Self {
+            handler: Some(handler),
+            context,
+            attempts,
+            _room: room,
+        }
     }
 
     /// Tells Pub/Sub not to deliver the message again. The ack leaves within 100 ms; nobody hears
@@ -92,7 +97,10 @@ impl Source {
     pub async fn connect(settings: &config::Pubsub, clock: Clock) -> Result<Self, SourceError> {
         match tokio::time::timeout(FIRST_TOKEN_LIMIT, credentials(settings)).await {
             Ok(Err(error)) if error.is_configuration() => Err(error),
-            Ok(Ok(_) | Err(_)) | Err(_) => Ok(Self { settings: settings.clone(), clock }),
+            Ok(Ok(_) | Err(_)) | Err(_) => Ok(Self {
+                settings: settings.clone(),
+                clock,
+            }),
         }
     }
 
@@ -115,7 +123,10 @@ impl Source {
         mut stop: watch::Receiver<bool>,
     ) {
         let (end, ended) = watch::channel(false);
-        let outlet = Outlet { deliveries, stop: ended };
+        let outlet = Outlet {
+            deliveries,
+            stop: ended,
+        };
         let limit = Limit::new(&self.settings);
         let count = self.settings.streams;
         let context = Arc::new(Context::new(self.settings, self.clock, events));
@@ -128,7 +139,16 @@ impl Source {
         for (link, interrupts) in links.iter().zip(interrupts) {
             let (context, link) = (Arc::clone(&context), Arc::clone(link));
             let (outlet, limit) = (outlet.clone(), limit.clone());
-            streams.spawn(Stream { context, link, interrupts, outlet, limit }.run());
+            streams.spawn(
+                Stream {
+                    context,
+                    link,
+                    interrupts,
+                    outlet,
+                    limit,
+                }
+                .run(),
+            );
         }
         drop(outlet);
         let pass_on_stop = async {
@@ -170,19 +190,32 @@ mod tests {
 
     async fn within_limit<T>(future: impl Future<Output = T>) -> T {
         // Far longer than anything here takes.
-        tokio::time::timeout(Duration::from_secs(30), future).await.unwrap()
+        tokio::time::timeout(Duration::from_secs(30), future)
+            .await
+            .unwrap()
     }
 
     /// A source of so many streams on that server.
     async fn source(server: &Server, streams: u32) -> Source {
         let environment = [
-            ("HEARTHD_PUBSUB__SUBSCRIPTION", "projects/p/subscriptions/s".to_owned()),
+            (
+                "HEARTHD_PUBSUB__SUBSCRIPTION",
+                "projects/p/subscriptions/s".to_owned(),
+            ),
             ("HEARTHD_PUBSUB__STREAMS", streams.to_string()),
-            ("PUBSUB_EMULATOR_HOST", format!("127.0.0.1:{}", server.port())),
+            (
+                "PUBSUB_EMULATOR_HOST",
+                format!("127.0.0.1:{}", server.port()),
+            ),
         ];
         let environment = environment.map(|(name, value)| (name.to_owned(), value));
-        let settings = Settings::load(None, &environment.into()).unwrap().pubsub.unwrap();
-        Source::connect(&settings, Clock::start(ClockTime::default())).await.unwrap()
+        let settings = Settings::load(None, &environment.into())
+            .unwrap()
+            .pubsub
+            .unwrap();
+        Source::connect(&settings, Clock::start(ClockTime::default()))
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -204,9 +237,13 @@ mod tests {
         let source = tokio::spawn(source.run(deliveries, on_event, stopped));
         within_limit(received.recv()).await.unwrap().ack.ack();
         // One is in the channel, and one waits for room there.
-        within_limit(counted.wait_for(|counts| *counts == (3, 0))).await.unwrap();
+        within_limit(counted.wait_for(|counts| *counts == (3, 0)))
+            .await
+            .unwrap();
         stop.send_replace(true);
-        within_limit(counted.wait_for(|counts| *counts == (3, 1))).await.unwrap();
+        within_limit(counted.wait_for(|counts| *counts == (3, 1)))
+            .await
+            .unwrap();
         drop(received);
         within_limit(source).await.unwrap();
         assert_eq!(*counted.borrow(), (3, 2));
@@ -221,7 +258,10 @@ mod tests {
         let count = Arc::clone(&up);
         let on_event = move |event| {
             let is = |other| i64::from(event == other);
-            count.fetch_add(is(SourceEvent::StreamUp) - is(SourceEvent::StreamDown), Relaxed);
+            count.fetch_add(
+                is(SourceEvent::StreamUp) - is(SourceEvent::StreamDown),
+                Relaxed,
+            );
             let came = event == SourceEvent::MessageReceived;
             assert!(!came || has_panicked.swap(true, Relaxed), "as scripted");
         };

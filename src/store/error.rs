@@ -151,13 +151,22 @@ impl StoreError {
         let path = path.to_owned();
         let Some(code) = source.sqlite_error_code() else {
             // A row that is not as it was written. The text of this error may hold a user's data.
-            return Self::Damaged { path, what: "a row can't be read".to_owned() };
+            return Self::Damaged {
+                path,
+                what: "a row can't be read".to_owned(),
+            };
         };
         if code == ErrorCode::NotADatabase {
-            return Self::Foreign { path, why: "not an SQLite file".to_owned() };
+            return Self::Foreign {
+                path,
+                why: "not an SQLite file".to_owned(),
+            };
         }
         if code == ErrorCode::DatabaseCorrupt {
-            return Self::Damaged { path, what: source.to_string() };
+            return Self::Damaged {
+                path,
+                what: source.to_string(),
+            };
         }
         Self::Sqlite { path, op, source }
     }
@@ -167,7 +176,9 @@ impl StoreError {
     pub fn is_fatal(&self) -> bool {
         const UNSURE: [i32; 2] = [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC];
         if let Self::Sqlite { source, .. } = self {
-            return source.sqlite_error().is_some_and(|e| UNSURE.contains(&e.extended_code));
+            return source
+                .sqlite_error()
+                .is_some_and(|e| UNSURE.contains(&e.extended_code));
         }
         matches!(self, Self::Damaged { .. } | Self::BadRow { .. })
     }
@@ -286,32 +297,86 @@ mod tests {
     #[test]
     fn an_error_says_what_to_do() {
         for (code, is_full, is_fatal, advice) in [
-            (ffi::SQLITE_FULL, true, false, "failed to commit: its disk is full, free some space"),
+            (
+                ffi::SQLITE_FULL,
+                true,
+                false,
+                "failed to commit: its disk is full, free some space",
+            ),
             (SQLITE_IOERR_SHMSIZE, true, false, "its disk is full"),
-            (SQLITE_IOERR_FSYNC, false, true, "failed to commit: its disk fails"),
+            (
+                SQLITE_IOERR_FSYNC,
+                false,
+                true,
+                "failed to commit: its disk fails",
+            ),
             (SQLITE_IOERR_DIR_FSYNC, false, true, "its disk fails"),
-            (ffi::SQLITE_IOERR_WRITE, false, false, "its disk fails, or its quota is used up"),
-            (ffi::SQLITE_IOERR_READ, false, false, "the kernel's log (`dmesg`) says more"),
+            (
+                ffi::SQLITE_IOERR_WRITE,
+                false,
+                false,
+                "its disk fails, or its quota is used up",
+            ),
+            (
+                ffi::SQLITE_IOERR_READ,
+                false,
+                false,
+                "the kernel's log (`dmesg`) says more",
+            ),
             (ffi::SQLITE_READONLY, false, false, "its disk is read-only"),
-            (ffi::SQLITE_READONLY_DBMOVED, false, false, "its disk is read-only"),
-            (ffi::SQLITE_CANTOPEN, false, false, "its files belong to another user"),
-            (ffi::SQLITE_BUSY, false, false, "another program keeps it locked"),
+            (
+                ffi::SQLITE_READONLY_DBMOVED,
+                false,
+                false,
+                "its disk is read-only",
+            ),
+            (
+                ffi::SQLITE_CANTOPEN,
+                false,
+                false,
+                "its files belong to another user",
+            ),
+            (
+                ffi::SQLITE_BUSY,
+                false,
+                false,
+                "another program keeps it locked",
+            ),
             (ffi::SQLITE_CORRUPT, false, true, "is damaged"),
-            (ffi::SQLITE_CORRUPT_INDEX, false, true, "restore a backup of /s/hearthd.db"),
-            (ffi::SQLITE_NOTADB, false, false, "is not a hearthd store (not an SQLite file)"),
+            (
+                ffi::SQLITE_CORRUPT_INDEX,
+                false,
+                true,
+                "restore a backup of /s/hearthd.db",
+            ),
+            (
+                ffi::SQLITE_NOTADB,
+                false,
+                false,
+                "is not a hearthd store (not an SQLite file)",
+            ),
         ] {
             let error = error(code);
             let text = error.to_string();
-            assert_eq!((error.is_full(), error.is_fatal()), (is_full, is_fatal), "{code}: {text}");
-            assert!(text.contains("/s/hearthd.db") && text.contains(advice), "{code}: {text}");
+            assert_eq!(
+                (error.is_full(), error.is_fatal()),
+                (is_full, is_fatal),
+                "{code}: {text}"
+            );
+            assert!(
+                text.contains("/s/hearthd.db") && text.contains(advice),
+                "{code}: {text}"
+            );
         }
     }
 
     #[test]
     fn a_full_disk_is_told_from_other_faults_of_files() {
         let path = PathBuf::from("/s/hearthd.db.reserve");
-        let reserve =
-            |kind: io::ErrorKind| StoreError::Reserve { path: path.clone(), source: kind.into() };
+        let reserve = |kind: io::ErrorKind| StoreError::Reserve {
+            path: path.clone(),
+            source: kind.into(),
+        };
         assert!(reserve(io::ErrorKind::StorageFull).is_full());
         assert!(reserve(io::ErrorKind::QuotaExceeded).is_full());
         assert!(!reserve(io::ErrorKind::PermissionDenied).is_full());
@@ -326,6 +391,9 @@ mod tests {
         );
         let error = StoreError::from_sqlite(Path::new("/s/hearthd.db"), Operation::Read, source);
         assert!(error.is_fatal());
-        assert!(!format!("{error} {error:?}").contains("AVPHwEu"), "{error:?}");
+        assert!(
+            !format!("{error} {error:?}").contains("AVPHwEu"),
+            "{error:?}"
+        );
     }
 }

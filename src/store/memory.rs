@@ -49,7 +49,10 @@ pub struct Memory {
 impl Memory {
     /// A store that numbers records and does not keep them, for who writes them out at once.
     pub fn without_journal() -> Self {
-        Self { without_journal: true, ..Self::default() }
+        Self {
+            without_journal: true,
+            ..Self::default()
+        }
     }
 
     pub(super) fn restore(&self) -> Result<Restored, StoreError> {
@@ -57,8 +60,14 @@ impl Memory {
         Ok(Restored {
             clock: self.clock,
             held: self.held.values().map(|row| Held::clone(row)).collect(),
-            deadlines: deadlines.filter_map(|(id, row)| Some((*id, row.deadline?))).collect(),
-            nodes: self.nodes.iter().map(|(name, row)| (name.clone(), row.clone())).collect(),
+            deadlines: deadlines
+                .filter_map(|(id, row)| Some((*id, row.deadline?)))
+                .collect(),
+            nodes: self
+                .nodes
+                .iter()
+                .map(|(name, row)| (name.clone(), row.clone()))
+                .collect(),
             traits: self.traits.iter().map(trait_row).collect(),
         })
     }
@@ -66,20 +75,33 @@ impl Memory {
     pub(super) fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         for key in &lookup.payloads {
-            loaded.payloads.extend(self.payloads.get(key).map(|at| (*key, *at)));
+            loaded
+                .payloads
+                .extend(self.payloads.get(key).map(|at| (*key, *at)));
         }
         for key in &lookup.ordering_keys {
             let row = self.released.get_key_value(key.as_str());
-            loaded.ordering_keys.extend(row.map(|(key, row)| (Arc::clone(key), row.clone())));
+            loaded
+                .ordering_keys
+                .extend(row.map(|(key, row)| (Arc::clone(key), row.clone())));
         }
         let mut notifications = lookup.notifications.clone();
         for key in &lookup.session_members {
             let members = self.members(*key);
             notifications.extend(&members);
-            loaded.sessions.insert(*key, Session { members, clips: self.clips(*key) });
+            loaded.sessions.insert(
+                *key,
+                Session {
+                    members,
+                    clips: self.clips(*key),
+                },
+            );
         }
         for key in lookup.session_clips.difference(&lookup.session_members) {
-            let session = Session { clips: self.clips(*key), ..Session::default() };
+            let session = Session {
+                clips: self.clips(*key),
+                ..Session::default()
+            };
             loaded.sessions.insert(*key, session);
         }
         for id in notifications {
@@ -92,13 +114,18 @@ impl Memory {
 
     fn members(&self, key: SessionKey) -> BTreeSet<NotificationId> {
         let (first, last) = (NotificationId([0; 16]), NotificationId([0xff; 16]));
-        self.members.range((key, first)..=(key, last)).map(|(_, id)| *id).collect()
+        self.members
+            .range((key, first)..=(key, last))
+            .map(|(_, id)| *id)
+            .collect()
     }
 
     fn clips(&self, key: SessionKey) -> BTreeMap<String, ClockTime> {
         let of_session = self.clips.range((key, String::new())..);
         let of_session = of_session.take_while(|((session, _), _)| *session == key);
-        of_session.map(|((_, url), at)| (url.clone(), *at)).collect()
+        of_session
+            .map(|((_, url), at)| (url.clone(), *at))
+            .collect()
     }
 
     pub(super) fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
@@ -111,12 +138,17 @@ impl Memory {
                 source,
             })?;
             let (deadline, touched) = (state.deadline, state.touched);
-            let row = StoredNotification { deadline, touched, state: text.into() };
+            let row = StoredNotification {
+                deadline,
+                touched,
+                state: text.into(),
+            };
             self.notifications.insert(id, row);
         }
         self.members.extend(changes.members);
         let clips = changes.clips.into_iter();
-        self.clips.extend(clips.map(|(session, url, at)| ((session, url), at)));
+        self.clips
+            .extend(clips.map(|(session, url, at)| ((session, url), at)));
         for dropped in &changes.dropped_clips {
             self.clips.remove(dropped);
         }
@@ -124,10 +156,12 @@ impl Memory {
         for arrival in &changes.unheld {
             self.held.remove(arrival);
         }
-        self.held.extend(changes.held.into_iter().map(|row| (row.arrival, row)));
+        self.held
+            .extend(changes.held.into_iter().map(|row| (row.arrival, row)));
         self.nodes.extend(changes.nodes);
         let traits = changes.traits.into_iter();
-        self.traits.extend(traits.map(|row| ((row.resource, row.name), row.fields)));
+        self.traits
+            .extend(traits.map(|row| ((row.resource, row.name), row.fields)));
         for dropped in &changes.dropped_traits {
             self.traits.remove(dropped);
         }
@@ -141,7 +175,8 @@ impl Memory {
         self.last_sequence += rows.len() as u64;
         if !self.without_journal {
             self.journal_bytes += rows.iter().map(size).sum::<u64>();
-            self.journal.extend(rows.iter().map(|row| (row.clone(), changes.at)));
+            self.journal
+                .extend(rows.iter().map(|row| (row.clone(), changes.at)));
         }
         Ok(rows)
     }
@@ -150,8 +185,10 @@ impl Memory {
     pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) -> usize {
         let kept = now.before(retention.horizon);
         self.payloads.retain(|_, at| *at > kept);
-        self.notifications.retain(|_, row| row.deadline.is_some() || row.touched > kept);
-        self.members.retain(|(_, id)| self.notifications.contains_key(id));
+        self.notifications
+            .retain(|_, row| row.deadline.is_some() || row.touched > kept);
+        self.members
+            .retain(|(_, id)| self.notifications.contains_key(id));
         self.clips.retain(|_, at| *at > kept);
         self.released.retain(|_, (_, at)| *at > kept);
         let oldest = now.before(retention.journal_age);
@@ -173,18 +210,30 @@ impl Memory {
     }
 
     pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
-        self.notifications.iter().map(|(id, row)| Ok((*id, parse(*id, row)?))).collect()
+        self.notifications
+            .iter()
+            .map(|(id, row)| Ok((*id, parse(*id, row)?)))
+            .collect()
     }
 
     pub(super) fn journal(&self, after: u64, limit: usize) -> Vec<JournalRow> {
-        let start = self.journal.partition_point(|(row, _)| row.sequence <= after);
-        self.journal.iter().skip(start).take(limit).map(|(row, _)| row.clone()).collect()
+        let start = self
+            .journal
+            .partition_point(|(row, _)| row.sequence <= after);
+        self.journal
+            .iter()
+            .skip(start)
+            .take(limit)
+            .map(|(row, _)| row.clone())
+            .collect()
     }
 
     pub(super) fn quarantine(&self, limit: usize) -> Vec<QuarantineRow> {
         let skipped = self.quarantine.len().saturating_sub(limit);
         let newest = self.quarantine.iter().skip(skipped);
-        newest.map(|(id, message)| QuarantineRow::new(*id, message)).collect()
+        newest
+            .map(|(id, message)| QuarantineRow::new(*id, message))
+            .collect()
     }
 
     pub(super) fn quarantined(&self, id: i64) -> Option<Quarantined> {
@@ -192,7 +241,10 @@ impl Memory {
     }
 
     pub(super) fn drop_quarantined(&mut self, ids: &[i64]) -> usize {
-        let dropped: Vec<_> = ids.iter().filter_map(|id| self.quarantine.remove(id)).collect();
+        let dropped: Vec<_> = ids
+            .iter()
+            .filter_map(|id| self.quarantine.remove(id))
+            .collect();
         self.quarantine_bytes -= dropped.iter().map(quarantine_bytes).sum::<u64>();
         dropped.len()
     }
@@ -216,7 +268,11 @@ impl Memory {
 }
 
 fn trait_row(((resource, name), fields): (&(ResourceName, Arc<str>), &Arc<Fields>)) -> TraitRow {
-    TraitRow { resource: resource.clone(), name: Arc::clone(name), fields: Arc::clone(fields) }
+    TraitRow {
+        resource: resource.clone(),
+        name: Arc::clone(name),
+        fields: Arc::clone(fields),
+    }
 }
 
 fn size(row: &JournalRow) -> u64 {

@@ -73,7 +73,13 @@ impl Sqlite {
         // A disk too full for a mark must not keep the store from making room on it.
         let marked = mark::open(path).ok().map(|file| (file, mark.id));
         let (path, new_sinks) = (path.to_owned(), None);
-        let store = Self { connection, path, marked, new_sinks, _lock: Some(lock) };
+        let store = Self {
+            connection,
+            path,
+            marked,
+            new_sinks,
+            _lock: Some(lock),
+        };
         store.mark(mark.commits);
         Ok(store)
     }
@@ -81,19 +87,31 @@ impl Sqlite {
     /// Opens a store for reading, beside the process that writes it.
     pub fn open_read_only(path: &Path) -> Result<Self, StoreError> {
         if !open::exists(path)? {
-            return Err(StoreError::Missing { path: path.to_owned() });
+            return Err(StoreError::Missing {
+                path: path.to_owned(),
+            });
         }
         let connection = open::connect(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
         let (path, marked, new_sinks) = (path.to_owned(), None, None);
-        Ok(Self { connection, path, marked, new_sinks, _lock: None })
+        Ok(Self {
+            connection,
+            path,
+            marked,
+            new_sinks,
+            _lock: None,
+        })
     }
 
     pub(super) fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
-        self.transact(Operation::Commit, |connection| write::changes(connection, changes))
+        self.transact(Operation::Commit, |connection| {
+            write::changes(connection, changes)
+        })
     }
 
     pub(super) fn set_cursor(&mut self, sink: &str, sequence: u64) -> Result<(), StoreError> {
-        self.transact(Operation::Commit, |connection| write::cursor(connection, sink, sequence))
+        self.transact(Operation::Commit, |connection| {
+            write::cursor(connection, sink, sequence)
+        })
     }
 
     pub(super) fn set_sinks(&mut self, names: Vec<String>) {
@@ -113,7 +131,10 @@ impl Sqlite {
         now: ClockTime,
         retention: &Retention,
     ) -> Result<Trimmed, StoreError> {
-        let reserve = |source| StoreError::Reserve { path: reserve::path(&self.path), source };
+        let reserve = |source| StoreError::Reserve {
+            path: reserve::path(&self.path),
+            source,
+        };
         reserve::give_up(&self.path).map_err(reserve)?;
         let trimmed = self.shrink(now, retention);
         // Whether that worked is asked with `restore_reserve`.
@@ -126,7 +147,11 @@ impl Sqlite {
         let mut trimmed = Trimmed::default();
         self.write_back(Operation::Trim)?;
         for _ in 0..ROOM_SLICES {
-            let Trimmed { more, lost, unlisted } = self.forget(now, retention, ROOM_ROWS)?;
+            let Trimmed {
+                more,
+                lost,
+                unlisted,
+            } = self.forget(now, retention, ROOM_ROWS)?;
             self.write_back(Operation::Trim)?;
             trimmed.lost.extend(lost);
             trimmed.unlisted += unlisted;
@@ -139,7 +164,10 @@ impl Sqlite {
     }
 
     pub(super) fn restore_reserve(&self) -> Result<(), StoreError> {
-        let failed = |source| StoreError::Reserve { path: reserve::path(&self.path), source };
+        let failed = |source| StoreError::Reserve {
+            path: reserve::path(&self.path),
+            source,
+        };
         reserve::make(&self.path, self.room_for_log()).map_err(failed)
     }
 
@@ -148,8 +176,15 @@ impl Sqlite {
     /// everything from being committed. Without such room, commits get none of the reserve.
     fn room_for_log(&self) -> u64 {
         let sql = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";
-        let free: i64 = self.connection.query_row(sql, [], |row| row.get(0)).unwrap_or_default();
-        if free.unsigned_abs() >= open::LOG_KEPT_BYTES { open::LOG_KEPT_BYTES } else { 0 }
+        let free: i64 = self
+            .connection
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap_or_default();
+        if free.unsigned_abs() >= open::LOG_KEPT_BYTES {
+            open::LOG_KEPT_BYTES
+        } else {
+            0
+        }
     }
 
     fn forget(
@@ -174,8 +209,9 @@ impl Sqlite {
     /// Writes the log back into the file and empties it; not if a reader needs it for longer than
     /// the busy timeout, which is no error.
     fn write_back(&self, op: Operation) -> Result<(), StoreError> {
-        let checkpoint =
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        let checkpoint = self
+            .connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
         checkpoint.map_err(|source| self.failed(op, source))
     }
 
@@ -213,7 +249,9 @@ impl Sqlite {
     }
 
     pub(super) fn drop_quarantined(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
-        self.transact(Operation::Commit, |connection| write::drop_quarantined(connection, ids))
+        self.transact(Operation::Commit, |connection| {
+            write::drop_quarantined(connection, ids)
+        })
     }
 
     pub(super) fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetterRow>, StoreError> {
@@ -221,7 +259,9 @@ impl Sqlite {
     }
 
     pub(super) fn drop_dead_letters(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
-        self.transact(Operation::Commit, |connection| write::drop_dead_letters(connection, ids))
+        self.transact(Operation::Commit, |connection| {
+            write::drop_dead_letters(connection, ids)
+        })
     }
 
     pub(super) fn last_sequence(&self) -> Result<u64, StoreError> {
@@ -252,7 +292,10 @@ impl Sqlite {
         });
         let (value, commits) = result.map_err(|source| self.failed(op, source))?;
         self.mark(commits);
-        match self.write_back_long_log().map_err(|source| self.failed(op, source)) {
+        match self
+            .write_back_long_log()
+            .map_err(|source| self.failed(op, source))
+        {
             Err(error) if error.is_fatal() => Err(error),
             // After any other error the log is just longer, and the next commit tries again.
             Ok(()) | Err(_) => Ok(value),
@@ -270,10 +313,13 @@ impl Sqlite {
     /// synced, and takes the next sync, which no longer knows of the lost pages, for the proof that
     /// they are on disk.
     fn write_back_long_log(&self) -> rusqlite::Result<()> {
-        let mut size = self.connection.prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
+        let mut size = self
+            .connection
+            .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
         let pages: i64 = size.query_row([], |row| row.get(1))?;
         if pages >= LOG_PAGES {
-            self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+            self.connection
+                .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         }
         Ok(())
     }
@@ -287,12 +333,17 @@ impl Sqlite {
         self.write_back(op)?;
         match self.log_bytes() {
             bytes if bytes <= LOG_MAX_BYTES => Ok(()),
-            bytes => Err(StoreError::LogHeld { path: self.path.clone(), bytes }),
+            bytes => Err(StoreError::LogHeld {
+                path: self.path.clone(),
+                bytes,
+            }),
         }
     }
 
     fn log_bytes(&self) -> u64 {
-        open::with_suffix(&self.path, "-wal").metadata().map_or(0, |log| log.len())
+        open::with_suffix(&self.path, "-wal")
+            .metadata()
+            .map_or(0, |log| log.len())
     }
 
     /// Runs `work` on one snapshot of the store.

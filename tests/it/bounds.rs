@@ -21,9 +21,16 @@ fn flags(engine: &mut Engine, resource: &str) -> Value {
     let event = json!({"eventId": "e", "timestamp": "2025-06-09T13:52:05Z",
         "resourceUpdate": {"name": resource, "traits": {name: {"status": "ONLINE"}}}});
     let line = std::io::Cursor::new(event.to_string());
-    let message = Reader::new(Box::new(line), Path::new("case.jsonl")).next().unwrap().unwrap();
+    let message = Reader::new(Box::new(line), Path::new("case.jsonl"))
+        .next()
+        .unwrap()
+        .unwrap();
     let (raw, decoded) = Pipeline::decode(&settings().decode, message);
-    let arrivals = vec![Arrival { at: ClockTime(0), raw, decoded }];
+    let arrivals = vec![Arrival {
+        at: ClockTime(0),
+        raw,
+        decoded,
+    }];
     let changes = engine.step(arrivals, ClockTime(i64::MAX), Loaded::default());
     let [record] = <[_; 1]>::try_from(changes.records).unwrap();
     let line: Value = serde_json::from_str(&record.into_line(1)).unwrap();
@@ -33,9 +40,20 @@ fn flags(engine: &mut Engine, resource: &str) -> Value {
 #[test]
 fn a_full_graph_tracks_no_more_resources_and_says_so() {
     let device = |n| ResourceName::from(format!("enterprises/p/devices/{n}"));
-    let nodes = (0..MAX_RESOURCES).map(|n| (device(n), Node::default())).collect();
-    let mut engine = Engine::restore(settings().engine, Restored { nodes, ..Restored::default() });
-    assert_eq!(flags(&mut engine, "enterprises/p/devices/more"), json!(["untracked_resource"]));
+    let nodes = (0..MAX_RESOURCES)
+        .map(|n| (device(n), Node::default()))
+        .collect();
+    let mut engine = Engine::restore(
+        settings().engine,
+        Restored {
+            nodes,
+            ..Restored::default()
+        },
+    );
+    assert_eq!(
+        flags(&mut engine, "enterprises/p/devices/more"),
+        json!(["untracked_resource"])
+    );
     assert_eq!(record::graph(engine.resources()), json!({"resources": []}));
     assert_eq!(engine.traits(), json!({}));
 }
@@ -48,8 +66,17 @@ fn traits_of_names_that_the_graph_does_not_know_have_an_end_too() {
         fields: Arc::new(Fields::default()),
     };
     let traits = (0..MAX_RESOURCES).map(row).collect();
-    let mut engine = Engine::restore(settings().engine, Restored { traits, ..Restored::default() });
-    assert_eq!(flags(&mut engine, "homes/more"), json!(["untracked_resource"]));
+    let mut engine = Engine::restore(
+        settings().engine,
+        Restored {
+            traits,
+            ..Restored::default()
+        },
+    );
+    assert_eq!(
+        flags(&mut engine, "homes/more"),
+        json!(["untracked_resource"])
+    );
     assert_eq!(flags(&mut engine, "homes/1"), json!([]));
     assert_eq!(engine.traits().as_object().unwrap().len(), MAX_RESOURCES);
 }
@@ -80,13 +107,18 @@ fn a_store_keeps_no_more_clips_of_a_session_than_are_shown() {
         for message in messages(&clips_and_motion((0..300).rev(), Value::Null)) {
             let at = ClockTime::from_utc(message.raw.received_at.0.at());
             let (raw, decoded) = Pipeline::decode(&settings().decode, message);
-            pipeline.step(vec![Arrival { at, raw, decoded }], at).unwrap();
+            pipeline
+                .step(vec![Arrival { at, raw, decoded }], at)
+                .unwrap();
         }
         // The notification of a session has its key as its id.
         let [(id, _)] = <[_; 1]>::try_from(pipeline.store().notifications().unwrap()).unwrap();
         let key = SessionKey(id.0);
         let session_clips = BTreeSet::from([key]);
-        let lookup = Lookup { session_clips, ..Lookup::default() };
+        let lookup = Lookup {
+            session_clips,
+            ..Lookup::default()
+        };
         let loaded = pipeline.store().load(&lookup).unwrap();
         assert_eq!(loaded.sessions[&key].clips.len(), 256);
     }
@@ -107,6 +139,9 @@ fn a_session_of_many_clips_shows_a_later_thread_the_same_ones_whatever_their_ord
     for batches in [&[MANY + 1][..], &one_by_one] {
         assert_eq!(shown((0..MANY).collect(), batches), expected);
         assert_eq!(shown((0..MANY).rev().collect(), batches), expected);
-        assert_eq!(shown((0..MANY).map(|n| n * 7 % MANY).collect(), batches), expected);
+        assert_eq!(
+            shown((0..MANY).map(|n| n * 7 % MANY).collect(), batches),
+            expected
+        );
     }
 }

@@ -24,7 +24,10 @@ use super::support::traffic::{batching, deliveries, schedule, to_capture_line};
 type Traffic = (Vec<Delivery>, Vec<usize>);
 
 fn config(cases: u32) -> Config {
-    Config { cases, ..Config::default() }
+    Config {
+        cases,
+        ..Config::default()
+    }
 }
 
 fn traffic(made: Vec<Delivery>) -> impl Strategy<Value = Traffic> {
@@ -59,7 +62,10 @@ fn as_modelled(output: &Output) -> Vec<Value> {
 
 /// Checks one run against the model of the same messages.
 fn check(output: &Output, arriving: &[Delivery], made: usize) -> Result<(), TestCaseError> {
-    prop_assert_eq!(json!(as_modelled(output)), json!(model::notifications(arriving)));
+    prop_assert_eq!(
+        json!(as_modelled(output)),
+        json!(model::notifications(arriving))
+    );
     prop_assert_eq!(&output.graph, &model::graph(arriving));
     prop_assert_eq!(&output.traits, &model::traits(arriving));
     let log = model::check_event_log(&output.data("event"), settings().engine.hold, arriving);
@@ -73,11 +79,18 @@ fn check(output: &Output, arriving: &[Delivery], made: usize) -> Result<(), Test
 /// When every event arrived first, and whether it is a thread's STARTED.
 fn first_arrivals(arriving: &[Delivery]) -> BTreeMap<String, (ClockTime, bool)> {
     let mut first = BTreeMap::new();
-    for Delivery { received_at, body, .. } in arriving {
-        let threaded = body["eventThreadId"].as_str().is_some_and(|id| !id.is_empty());
+    for Delivery {
+        received_at, body, ..
+    } in arriving
+    {
+        let threaded = body["eventThreadId"]
+            .as_str()
+            .is_some_and(|id| !id.is_empty());
         let started = threaded && body["eventThreadState"] == "STARTED";
         let at = ClockTime::from_utc(*received_at);
-        first.entry(dedupe_key("sdm", body)).or_insert((at, started));
+        first
+            .entry(dedupe_key("sdm", body))
+            .or_insert((at, started));
     }
     first
 }
@@ -95,8 +108,14 @@ fn releases(messages: Vec<Incoming>, arriving: &[Delivery]) -> (Vec<Release>, Ou
     let mut run = Run::open(memory());
     let mut steps = Vec::new();
     let mut note = |at, brought, records: Vec<Value>| {
-        let events = records.into_iter().filter(|record| record["type"] == "hearthd.event");
-        steps.push(Release { at, brought, events: events.collect() });
+        let events = records
+            .into_iter()
+            .filter(|record| record["type"] == "hearthd.event");
+        steps.push(Release {
+            at,
+            brought,
+            events: events.collect(),
+        });
     };
     for (message, delivery) in messages.into_iter().zip(arriving) {
         let at = ClockTime::from_utc(delivery.received_at);
@@ -129,9 +148,15 @@ fn check_release(
             continue;
         }
         let lane = &event["data"]["orderingKey"];
-        let mut carriers =
-            step.events[index..].iter().filter(|later| later["data"]["orderingKey"] == *lane);
-        prop_assert!(carriers.any(is_due), "released at {:?} without cause: {}", step.at, event);
+        let mut carriers = step.events[index..]
+            .iter()
+            .filter(|later| later["data"]["orderingKey"] == *lane);
+        prop_assert!(
+            carriers.any(is_due),
+            "released at {:?} without cause: {}",
+            step.at,
+            event
+        );
         let (at, _) = first[key];
         prop_assert!(step.at <= at.after(hold), "kept beyond its hold: {}", event);
     }
@@ -273,7 +298,11 @@ fn the_night_before(store: Store) -> (Pipeline, ClockTime) {
     let arrivals = messages(&lines).into_iter().map(|message| {
         let (raw, decoded) = Pipeline::decode(&settings().decode, message);
         now = ClockTime::from_utc(raw.received_at.0.at());
-        Arrival { at: now, raw, decoded }
+        Arrival {
+            at: now,
+            raw,
+            decoded,
+        }
     });
     pipeline.step(arrivals.collect(), now).unwrap();
     (pipeline, now.after(Duration::from_secs(3600)))
@@ -286,7 +315,10 @@ fn timers_that_are_due_at_once_run_in_parts_as_they_would_in_one() {
         rows.into_iter().map(|row| row.line).collect::<Vec<_>>()
     };
     let (mut at_once, morning) = the_night_before(memory());
-    assert_eq!(at_once.step(Vec::new(), morning).unwrap().tally.closed, OPEN as u64);
+    assert_eq!(
+        at_once.step(Vec::new(), morning).unwrap().tally.closed,
+        OPEN as u64
+    );
     let (mut in_parts, _) = the_night_before(memory());
     let mut parts = Vec::new();
     while let Some(until) = in_parts.overdue(morning).unwrap() {
@@ -294,7 +326,10 @@ fn timers_that_are_due_at_once_run_in_parts_as_they_would_in_one() {
     }
     parts.push(in_parts.step(Vec::new(), morning).unwrap().tally.closed);
     assert_eq!(text(&in_parts), text(&at_once));
-    assert!(parts.len() > 1 && parts.iter().all(|closed| *closed < 1100), "{parts:?}");
+    assert!(
+        parts.len() > 1 && parts.iter().all(|closed| *closed < 1100),
+        "{parts:?}"
+    );
 }
 
 #[test]

@@ -45,8 +45,10 @@ fn kills_at_random_moments_lose_nothing_and_double_nothing() {
     // Most of their time they wait.
     for pair in trials.chunks(2) {
         thread::scope(|scope| {
-            let trials: Vec<_> =
-                pair.iter().map(|seed| scope.spawn(|| random_trial(*seed))).collect();
+            let trials: Vec<_> = pair
+                .iter()
+                .map(|seed| scope.spawn(|| random_trial(*seed)))
+                .collect();
             for trial in trials {
                 seen += trial.join().unwrap();
             }
@@ -59,7 +61,10 @@ fn kills_at_random_moments_lose_nothing_and_double_nothing() {
         seen.losses,
         seen.duplicates,
     ];
-    assert!(seen.kills >= kills && !happened.contains(&0), "the trials show nothing: {seen:?}");
+    assert!(
+        seen.kills >= kills && !happened.contains(&0),
+        "the trials show nothing: {seen:?}"
+    );
 }
 
 /// Kills at random moments under load, and now and then another one in the recovery from it.
@@ -79,7 +84,10 @@ fn random_trial(seed: u64) -> Seen {
 }
 
 fn at(line: &'static str, count: u32, then: Then) -> Kill {
-    Kill::At(Point { after: Some((line, count)), then })
+    Kill::At(Point {
+        after: Some((line, count)),
+        then,
+    })
 }
 
 #[test]
@@ -109,7 +117,10 @@ fn a_kill_while_the_store_is_made_leaves_none_or_a_whole_one() {
     for power in [Power::Stays, Power::Torn] {
         let mut trial = Trial::new(2, Load::new(2, 0));
         for sync in 1..=12 {
-            let kill = Kill::At(Point { after: None, then: Then::KillAtSync(sync) });
+            let kill = Kill::At(Point {
+                after: None,
+                then: Then::KillAtSync(sync),
+            });
             trial.crash(ENDLESS, kill, power);
         }
         trial.finish();
@@ -120,20 +131,32 @@ fn a_kill_while_the_store_is_made_leaves_none_or_a_whole_one() {
 fn a_kill_while_trimming_or_in_a_checkpoint_loses_nothing_and_doubles_nothing() {
     let mut trial = Trial::new(3, Load::new(3, PADDING));
     let environment = &mut trial.home.environment;
-    environment.insert("HEARTHD_STORE__JOURNAL_MAX_SIZE".to_owned(), "1 MiB".to_owned());
+    environment.insert(
+        "HEARTHD_STORE__JOURNAL_MAX_SIZE".to_owned(),
+        "1 MiB".to_owned(),
+    );
     let is_full = (0..FILL_ATTEMPTS).any(|_| {
         trial.crash(ENDLESS, at("trimming", 8, Then::KillLater), Power::Torn);
         trial.oldest_record > 1
     });
     assert!(is_full, "nothing was trimmed");
-    for then in
-        [Then::KillAtWrite(1), Then::KillAtWrite(3), Then::KillAtSync(1), Then::KillAfterSync(1)]
-    {
+    for then in [
+        Then::KillAtWrite(1),
+        Then::KillAtWrite(3),
+        Then::KillAtSync(1),
+        Then::KillAfterSync(1),
+    ] {
         trial.crash(ENDLESS, at("trimming", 2, then), Power::Torn);
-        assert!(trial.last_line().ends_with("trimming"), "it was not killed in a trim");
+        assert!(
+            trial.last_line().ends_with("trimming"),
+            "it was not killed in a trim"
+        );
     }
     for (page, power) in [(1, Power::Stays), (9, Power::Torn)] {
-        let kill = Kill::At(Point { after: None, then: Then::KillAtPage(page) });
+        let kill = Kill::At(Point {
+            after: None,
+            then: Then::KillAtPage(page),
+        });
         trial.crash(ENDLESS, kill, power);
     }
     trial.finish();
@@ -143,9 +166,15 @@ fn a_kill_while_trimming_or_in_a_checkpoint_loses_nothing_and_doubles_nothing() 
 fn a_duplicate_is_acked_only_when_what_it_repeats_is_synced() {
     let mut trial = Trial::new(4, Load::new(4, 0));
     // No commits but those of messages: they would sync the store.
-    for timer in ["REORDER__HOLD", "NOTIFICATIONS__THREAD_TIMEOUT", "NOTIFICATIONS__SESSION_QUIET"]
-    {
-        trial.home.environment.insert(format!("HEARTHD_{timer}"), "20s".to_owned());
+    for timer in [
+        "REORDER__HOLD",
+        "NOTIFICATIONS__THREAD_TIMEOUT",
+        "NOTIFICATIONS__SESSION_QUIET",
+    ] {
+        trial
+            .home
+            .environment
+            .insert(format!("HEARTHD_{timer}"), "20s".to_owned());
     }
     trial.crash(1, Kill::AfterAck, Power::Stays);
     // Its commit is in the log and not synced. The next process finds it, and a duplicate.
@@ -183,9 +212,15 @@ fn a_disk_that_is_full_for_a_while_loses_nothing() {
 
 #[test]
 fn kills_lose_nothing_of_the_official_emulator() {
-    let Some(mut trial) = Trial::on_emulator(8, Load::new(8, 0)) else { return };
+    let Some(mut trial) = Trial::on_emulator(8, Load::new(8, 0)) else {
+        return;
+    };
     for after in [40, 150, 400] {
-        trial.crash(MESSAGES, Kill::UnderLoad(Duration::from_millis(after)), Power::Torn);
+        trial.crash(
+            MESSAGES,
+            Kill::UnderLoad(Duration::from_millis(after)),
+            Power::Torn,
+        );
     }
     trial.finish();
 }

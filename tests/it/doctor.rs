@@ -46,7 +46,13 @@ impl SetUp {
         server.publish(["{}"]);
         let folder = tempfile::tempdir().unwrap();
         let (endpoint, store) = (server.url(), folder.path().join("hearthd.db"));
-        let set_up = Self { server, folder, endpoint, subscription: SUBSCRIPTION.into(), store };
+        let set_up = Self {
+            server,
+            folder,
+            endpoint,
+            subscription: SUBSCRIPTION.into(),
+            store,
+        };
         set_up.write_key(&key.json());
         set_up
     }
@@ -62,7 +68,8 @@ impl SetUp {
 
     /// Changes what Pub/Sub says of the subscription.
     fn subscription(&self, field: &str, value: Value) {
-        self.server.script(|faults| faults.subscription[field] = value);
+        self.server
+            .script(|faults| faults.subscription[field] = value);
     }
 
     fn doctor(&self) -> Report {
@@ -76,16 +83,25 @@ impl SetUp {
             self.store.display()
         );
         fs::write(&settings, text).unwrap();
-        let output = command(&["doctor", "--config"]).arg(settings).output().unwrap();
-        Report { done: output.into() }
+        let output = command(&["doctor", "--config"])
+            .arg(settings)
+            .output()
+            .unwrap();
+        Report {
+            done: output.into(),
+        }
     }
 }
 
 impl Report {
     /// The only line of a check.
     fn line(&self, check: &str) -> &str {
-        let mut found = self.lines().filter(|line| line.split_whitespace().nth(1) == Some(check));
-        let line = found.next().unwrap_or_else(|| panic!("no line on {check}: {:#?}", self.done));
+        let mut found = self
+            .lines()
+            .filter(|line| line.split_whitespace().nth(1) == Some(check));
+        let line = found
+            .next()
+            .unwrap_or_else(|| panic!("no line on {check}: {:#?}", self.done));
         assert_eq!(found.next(), None, "{:#?}", self.done);
         line
     }
@@ -104,7 +120,12 @@ impl Report {
         let failed = self.lines().filter(|line| line.starts_with("fail")).count();
         let expected = usize::from(verdict == "fail");
         assert_eq!(failed, expected, "{}", self.done.stdout);
-        assert_eq!(self.done.code, i32::from(verdict == "fail"), "{}", self.done.stdout);
+        assert_eq!(
+            self.done.code,
+            i32::from(verdict == "fail"),
+            "{}",
+            self.done.stdout
+        );
     }
 }
 
@@ -113,8 +134,10 @@ fn a_set_up_that_works() {
     let set_up = SetUp::new();
     let report = set_up.doctor();
     assert_eq!(report.done.code, 0, "{:#?}", report.done);
-    let checks: Vec<&str> =
-        report.lines().map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    let checks: Vec<&str> = report
+        .lines()
+        .map(|line| line.split_whitespace().nth(1).unwrap())
+        .collect();
     let expected = [
         "settings",
         "key",
@@ -133,8 +156,16 @@ fn a_set_up_that_works() {
         "clock",
     ];
     assert_eq!(checks, expected);
-    assert!(report.lines().all(|line| line.starts_with("ok ")), "{}", report.done.stdout);
-    assert!(report.line("key").contains("hearthd@test.iam.gserviceaccount.com"));
+    assert!(
+        report.lines().all(|line| line.starts_with("ok ")),
+        "{}",
+        report.done.stdout
+    );
+    assert!(
+        report
+            .line("key")
+            .contains("hearthd@test.iam.gserviceaccount.com")
+    );
     assert!(report.line("token").contains("good until 2"));
     assert!(report.line("topic").contains(TOPIC));
     assert!(report.line("clock").ends_with("as the server's"));
@@ -148,7 +179,11 @@ fn a_set_up_that_works() {
     let left = fs::read_dir(set_up.folder.path()).unwrap();
     let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["hearthd.toml", "key.json"], "it leaves nothing behind");
+    assert_eq!(
+        left,
+        ["hearthd.toml", "key.json"],
+        "it leaves nothing behind"
+    );
 }
 
 #[test]
@@ -172,7 +207,9 @@ fn a_quiet_subscription_can_be_pulled_from() {
     set_up.server.script(|faults| faults.silent = true);
     set_up.doctor().shows("ok", "pull", &["a stream opens"]);
     set_up.subscription = "projects/test/subscriptions/other".into();
-    set_up.doctor().shows("ok", "subscription", &["subscriptions/other: exists"]);
+    set_up
+        .doctor()
+        .shows("ok", "subscription", &["subscriptions/other: exists"]);
 }
 
 // ── key and token ────────────────────────────────────────────────────────────────────────────────
@@ -182,8 +219,19 @@ fn a_missing_key() {
     let set_up = SetUp::new();
     fs::remove_file(set_up.key()).unwrap();
     let report = set_up.doctor();
-    report.shows("fail", "key", &["key.json", "create it, or let the user that hearthd runs as"]);
-    assert!(report.line("subscription").starts_with("warn"), "{}", report.done.stdout);
+    report.shows(
+        "fail",
+        "key",
+        &[
+            "key.json",
+            "create it, or let the user that hearthd runs as",
+        ],
+    );
+    assert!(
+        report.line("subscription").starts_with("warn"),
+        "{}",
+        report.done.stdout
+    );
 }
 
 #[test]
@@ -201,8 +249,14 @@ fn a_bad_key() {
     let advice = "create a JSON key of a service account";
     for (text, words) in [
         ("-----BEGIN PRIVATE KEY-----".to_owned(), "it is not JSON"),
-        (with("type", "authorized_user"), "its type is \"authorized_user\""),
-        (json!({"type": "service_account"}).to_string(), "missing field"),
+        (
+            with("type", "authorized_user"),
+            "its type is \"authorized_user\"",
+        ),
+        (
+            json!({"type": "service_account"}).to_string(),
+            "missing field",
+        ),
         (with("private_key", &pkcs1), "PKCS8"),
         (with("private_key", &cut), "PEM"),
     ] {
@@ -210,7 +264,10 @@ fn a_bad_key() {
         let report = set_up.doctor();
         report.shows("fail", "key", &["key.json", advice, words]);
         let secret = pem.lines().nth(1).unwrap();
-        assert!(!format!("{:?}", report.done).contains(secret), "the key is in the output");
+        assert!(
+            !format!("{:?}", report.done).contains(secret),
+            "the key is in the output"
+        );
     }
 }
 
@@ -218,7 +275,11 @@ fn a_bad_key() {
 fn a_key_that_everybody_may_read() {
     let set_up = SetUp::new();
     fs::set_permissions(set_up.key(), fs::Permissions::from_mode(0o644)).unwrap();
-    set_up.doctor().shows("warn", "key", &["every user of this machine may read", "chmod 600"]);
+    set_up.doctor().shows(
+        "warn",
+        "key",
+        &["every user of this machine may read", "chmod 600"],
+    );
 }
 
 #[test]
@@ -226,7 +287,11 @@ fn a_key_that_google_does_not_accept() {
     let set_up = SetUp::new();
     set_up.server.script(|faults| faults.auth = Auth::Nobody);
     let report = set_up.doctor();
-    report.shows("fail", "subscription", &["the key wasn't deleted or disabled", "clock"]);
+    report.shows(
+        "fail",
+        "subscription",
+        &["the key wasn't deleted or disabled", "clock"],
+    );
 }
 
 // ── endpoint ─────────────────────────────────────────────────────────────────────────────────────
@@ -236,9 +301,15 @@ fn an_endpoint_out_of_reach() {
     let mut set_up = SetUp::new();
     let advice = "check the network, and pubsub.endpoint";
     set_up.endpoint = format!("http://127.0.0.1:{}", free_port());
-    set_up.doctor().shows("fail", "endpoint", &[&set_up.endpoint, "Connection refused", advice]);
+    set_up.doctor().shows(
+        "fail",
+        "endpoint",
+        &[&set_up.endpoint, "Connection refused", advice],
+    );
     set_up.endpoint = "https://pubsub.hearthd.invalid".into();
-    set_up.doctor().shows("fail", "endpoint", &[&set_up.endpoint, "dns error", advice]);
+    set_up
+        .doctor()
+        .shows("fail", "endpoint", &[&set_up.endpoint, "dns error", advice]);
 }
 
 #[test]
@@ -249,7 +320,9 @@ fn an_endpoint_that_is_no_web_server() {
     let advice = "check the network, and pubsub.endpoint";
     for mode in [Mode::Close, Mode::Reset, Mode::Freeze] {
         proxy.set(mode);
-        set_up.doctor().shows("fail", "endpoint", &[&set_up.endpoint, advice]);
+        set_up
+            .doctor()
+            .shows("fail", "endpoint", &[&set_up.endpoint, advice]);
     }
     proxy.set(Mode::Forward);
     set_up.doctor().shows("ok", "pull", &[]);
@@ -261,7 +334,9 @@ fn an_endpoint_that_is_not_pubsub() {
     let proxy = Proxy::start(set_up.server.port());
     proxy.set(Mode::Http1);
     set_up.endpoint = format!("http://127.0.0.1:{}", proxy.port());
-    set_up.doctor().shows("fail", "subscription", &["that the endpoint is Pub/Sub"]);
+    set_up
+        .doctor()
+        .shows("fail", "subscription", &["that the endpoint is Pub/Sub"]);
 }
 
 #[test]
@@ -275,7 +350,10 @@ fn a_clock_that_differs_from_the_servers() {
             let mut stream = stream.unwrap();
             let mut request = BufReader::new(&stream);
             // Up to the empty line. An error means that whoever asked has left.
-            while request.read_line(&mut String::new()).is_ok_and(|length| length > 2) {}
+            while request
+                .read_line(&mut String::new())
+                .is_ok_and(|length| length > 2)
+            {}
             let answer = "HTTP/1.1 404 Not Found\r\nDate: Tue, 14 Nov 2023 22:13:20 GMT\r\n\
                           Content-Length: 0\r\nConnection: close\r\n\r\n";
             stream.write_all(answer.as_bytes()).ok();
@@ -283,7 +361,10 @@ fn a_clock_that_differs_from_the_servers() {
     });
     let report = set_up.doctor();
     let line = report.line("clock");
-    assert!(line.starts_with("warn") && line.contains("s ahead of the server's clock"), "{line}");
+    assert!(
+        line.starts_with("warn") && line.contains("s ahead of the server's clock"),
+        "{line}"
+    );
     assert!(line.contains("timedatectl set-ntp true"), "{line}");
 }
 
@@ -293,9 +374,15 @@ fn a_clock_that_differs_from_the_servers() {
 fn a_wrong_or_expired_subscription() {
     let set_up = SetUp::new();
     let other = Some("projects/test/subscriptions/another".to_owned());
-    set_up.server.script(|faults| faults.subscription_name = other);
-    let words =
-        ["doesn't exist", "expires after 31 days without a subscriber", "not a topic", "create it"];
+    set_up
+        .server
+        .script(|faults| faults.subscription_name = other);
+    let words = [
+        "doesn't exist",
+        "expires after 31 days without a subscriber",
+        "not a topic",
+        "create it",
+    ];
     set_up.doctor().shows("fail", "subscription", &words);
 }
 
@@ -307,9 +394,15 @@ fn a_topic_instead_of_a_subscription() {
     let report = set_up.doctor();
     assert_eq!(report.done.code, 78, "{:#?}", report.done);
     let [endpoint, subscription] = report.lines().collect::<Vec<_>>()[..] else {
-        panic!("it prints every fault, and nothing else: {}", report.done.stdout)
+        panic!(
+            "it prints every fault, and nothing else: {}",
+            report.done.stdout
+        )
     };
-    assert!(endpoint.starts_with("fail  settings      pubsub.endpoint: "), "{endpoint}");
+    assert!(
+        endpoint.starts_with("fail  settings      pubsub.endpoint: "),
+        "{endpoint}"
+    );
     assert!(
         subscription.starts_with("fail  settings      pubsub.subscription: "),
         "{subscription}"
@@ -320,17 +413,30 @@ fn a_topic_instead_of_a_subscription() {
         "projects/sdm-prod/topics/enterprise-…",
         "projects/{gcp}/topics/{id}",
     ] {
-        assert!(subscription.contains(form), "{form:?} is not in: {subscription}");
+        assert!(
+            subscription.contains(form),
+            "{form:?} is not in: {subscription}"
+        );
     }
 }
 
 #[test]
 fn an_account_that_may_pull_and_not_look() {
     let set_up = SetUp::new();
-    set_up.server.script(|faults| faults.admin = Rule::always(Admin::Status(403)));
+    set_up
+        .server
+        .script(|faults| faults.admin = Rule::always(Admin::Status(403)));
     let report = set_up.doctor();
-    report.shows("warn", "subscription", &["roles/pubsub.subscriber lacks", "roles/pubsub.viewer"]);
-    assert!(report.line("pull").starts_with("ok"), "{}", report.done.stdout);
+    report.shows(
+        "warn",
+        "subscription",
+        &["roles/pubsub.subscriber lacks", "roles/pubsub.viewer"],
+    );
+    assert!(
+        report.line("pull").starts_with("ok"),
+        "{}",
+        report.done.stdout
+    );
 }
 
 #[test]
@@ -342,27 +448,49 @@ fn an_account_that_may_do_nothing() {
         faults.open = Rule::always(End::Status(denied));
     });
     let report = set_up.doctor();
-    report.shows("fail", "pull", &["no permission to pull", "grant", "roles/pubsub.subscriber"]);
-    assert!(report.line("subscription").starts_with("warn"), "{}", report.done.stdout);
+    report.shows(
+        "fail",
+        "pull",
+        &["no permission to pull", "grant", "roles/pubsub.subscriber"],
+    );
+    assert!(
+        report.line("subscription").starts_with("warn"),
+        "{}",
+        report.done.stdout
+    );
 }
 
 #[test]
 fn a_stream_that_is_refused_for_another_reason() {
     let set_up = SetUp::new();
-    for code in [Code::FailedPrecondition, Code::Unimplemented, Code::InvalidArgument] {
+    for code in [
+        Code::FailedPrecondition,
+        Code::Unimplemented,
+        Code::InvalidArgument,
+    ] {
         let end = End::Status(Status::new(code, "as scripted"));
-        set_up.server.script(|faults| faults.open = Rule::always(end));
+        set_up
+            .server
+            .script(|faults| faults.open = Rule::always(end));
         let report = set_up.doctor();
         report.shows("fail", "pull", &[]);
-        assert!(report.done.stderr.contains("as scripted"), "{:#?}", report.done);
+        assert!(
+            report.done.stderr.contains("as scripted"),
+            "{:#?}",
+            report.done
+        );
     }
 }
 
 #[test]
 fn an_admin_interface_that_never_answers() {
     let set_up = SetUp::new();
-    set_up.server.script(|faults| faults.admin = Rule::always(Admin::Hang));
-    set_up.doctor().shows("fail", "subscription", &["no answer within"]);
+    set_up
+        .server
+        .script(|faults| faults.admin = Rule::always(Admin::Hang));
+    set_up
+        .doctor()
+        .shows("fail", "subscription", &["no answer within"]);
 }
 
 #[test]
@@ -377,7 +505,13 @@ fn what_a_subscription_is_set_to() {
             "topic",
             "30 November 2026",
         ),
-        ("topic", json!("_deleted-topic_"), "fail", "topic", "create it again"),
+        (
+            "topic",
+            json!("_deleted-topic_"),
+            "fail",
+            "topic",
+            "create it again",
+        ),
         ("detached", json!(true), "fail", "topic", "is detached"),
         (
             "expirationPolicy",
@@ -386,9 +520,21 @@ fn what_a_subscription_is_set_to() {
             "expiry",
             "after 31d without a subscriber",
         ),
-        ("expirationPolicy", json!(null), "warn", "expiry", "--expiration-period=never"),
+        (
+            "expirationPolicy",
+            json!(null),
+            "warn",
+            "expiry",
+            "--expiration-period=never",
+        ),
         ("expirationPolicy", json!({}), "ok", "expiry", "never"),
-        ("messageRetentionDuration", json!("691199s"), "ok", "retention", "8d"),
+        (
+            "messageRetentionDuration",
+            json!("691199s"),
+            "ok",
+            "retention",
+            "8d",
+        ),
         (
             "messageRetentionDuration",
             json!("691200s"),
@@ -403,29 +549,60 @@ fn what_a_subscription_is_set_to() {
             "delivery",
             "--push-endpoint=",
         ),
-        ("bigqueryConfig", json!({"table": "p.d.t"}), "fail", "delivery", "writes its messages"),
-        ("filter", json!("attributes.x = \"1\""), "warn", "delivery", "it has a filter"),
-        ("enableExactlyOnceDelivery", json!(true), "ok", "delivery", "exactly-once on"),
+        (
+            "bigqueryConfig",
+            json!({"table": "p.d.t"}),
+            "fail",
+            "delivery",
+            "writes its messages",
+        ),
+        (
+            "filter",
+            json!("attributes.x = \"1\""),
+            "warn",
+            "delivery",
+            "it has a filter",
+        ),
+        (
+            "enableExactlyOnceDelivery",
+            json!(true),
+            "ok",
+            "delivery",
+            "exactly-once on",
+        ),
         ("ackDeadlineSeconds", json!(600), "ok", "deadline", "600 s"),
     ] {
-        set_up.server.script(|faults| faults.subscription = usual.clone());
+        set_up
+            .server
+            .script(|faults| faults.subscription = usual.clone());
         set_up.subscription(field, value);
         let report = set_up.doctor();
         report.shows(verdict, check, &[words]);
-        assert!(!report.done.stdout.contains("hush"), "{}", report.done.stdout);
+        assert!(
+            !report.done.stdout.contains("hush"),
+            "{}",
+            report.done.stdout
+        );
     }
 }
 
 #[test]
 fn the_emulator_needs_no_key() {
-    let Some(emulator) = Emulator::start() else { return };
+    let Some(emulator) = Emulator::start() else {
+        return;
+    };
     emulator.create_topic(TOPIC);
     emulator.create_subscription(SUBSCRIPTION, TOPIC);
     let home = Home::new(&emulator.host(), SUBSCRIPTION);
     let doctor = || {
         let mut command = command(&["doctor", "--config"]);
-        let output = command.arg(home.path("hearthd.toml")).envs(&home.environment).output();
-        Report { done: output.unwrap().into() }
+        let output = command
+            .arg(home.path("hearthd.toml"))
+            .envs(&home.environment)
+            .output();
+        Report {
+            done: output.unwrap().into(),
+        }
     };
     let report = doctor();
     report.shows("ok", "pull", &[]);
@@ -456,7 +633,9 @@ fn a_store_that_is_none() {
     let mut set_up = SetUp::new();
     set_up.store = set_up.key();
     let before = fs::read(&set_up.store).unwrap();
-    set_up.doctor().shows("fail", "store", &["not a hearthd store", "store.path"]);
+    set_up
+        .doctor()
+        .shows("fail", "store", &["not a hearthd store", "store.path"]);
     assert_eq!(fs::read(&set_up.store).unwrap(), before);
 }
 
@@ -468,5 +647,9 @@ fn a_store_of_another_user() {
         crate::support::skip("the right to give files away", "run this test as root");
         return;
     }
-    set_up.doctor().shows("warn", "store", &["belongs to user 54321", "run doctor as the user"]);
+    set_up.doctor().shows(
+        "warn",
+        "store",
+        &["belongs to user 54321", "run doctor as the user"],
+    );
 }

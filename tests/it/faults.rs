@@ -52,7 +52,12 @@ impl Trial {
     /// The same with settings of its own.
     fn with(server: Server, home: Home) -> Self {
         let service = home.start("run");
-        Self { server, service, home, expected: BTreeSet::new() }
+        Self {
+            server,
+            service,
+            home,
+            expected: BTreeSet::new(),
+        }
     }
 
     /// Publishes events that nobody published before.
@@ -76,7 +81,11 @@ impl Trial {
     fn wait_for(&self, series: &str, is_met: impl Fn(u64) -> bool) {
         let met = wait_until(LIMIT, || is_met(self.service.series(series)));
         let value = self.service.series(series);
-        assert!(met, "{series} is {value} after {LIMIT:?}:\n{}", self.service.log());
+        assert!(
+            met,
+            "{series} is {value} after {LIMIT:?}:\n{}",
+            self.service.log()
+        );
     }
 
     /// Waits until a condition on the server holds.
@@ -87,11 +96,15 @@ impl Trial {
 
     /// Waits until every message is acked and its record delivered.
     fn drain(&self) {
-        self.wait_for_server("every message is acked", |server| server.unacked().is_empty());
+        self.wait_for_server("every message is acked", |server| {
+            server.unacked().is_empty()
+        });
         let emitted = "hearthd_events_emitted_total{platform=\"sdm\"}";
         let expected = self.expected.len() as u64;
         self.wait_for(emitted, |emitted| emitted >= expected);
-        self.wait_for("hearthd_pubsub_outstanding_messages", |outstanding| outstanding == 0);
+        self.wait_for("hearthd_pubsub_outstanding_messages", |outstanding| {
+            outstanding == 0
+        });
     }
 
     /// How many streams it is to have: one, unless its settings say otherwise.
@@ -107,7 +120,9 @@ impl Trial {
         let streams = self.streams();
         self.wait_for("hearthd_pubsub_stream_up", |up| up == streams);
         assert_eq!(self.service.series("hearthd_conservation_imbalance"), 0);
-        let emitted = self.service.series("hearthd_events_emitted_total{platform=\"sdm\"}");
+        let emitted = self
+            .service
+            .series("hearthd_events_emitted_total{platform=\"sdm\"}");
         assert_eq!(emitted, self.expected.len() as u64);
         self.service.stop();
         let mut records = BTreeMap::new();

@@ -41,8 +41,14 @@ const BROKEN_DATA: [&str; 7] = [
 /// The bodies of the fixtures, good ones and bad ones.
 fn fixture_bodies() -> Vec<Vec<u8>> {
     let files = ["sdm", "sdm/bad"].map(|folder| fs::read_dir(fixture(folder)).unwrap());
-    let paths = files.into_iter().flatten().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.is_file()).map(|path| fs::read(path).unwrap()).collect()
+    let paths = files
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().path());
+    paths
+        .filter(|path| path.is_file())
+        .map(|path| fs::read(path).unwrap())
+        .collect()
 }
 
 /// The users, clip addresses, names of devices and names given to them in a payload.
@@ -88,14 +94,23 @@ fn assert_no_secret(log: &str, keys: &[&Key], tokens: &BTreeSet<String>) {
     for key in keys {
         let object: Value = serde_json::from_str(&key.json()).unwrap();
         for line in object["private_key"].as_str().unwrap().lines() {
-            assert!(!log.contains(line), "{line} of the key is in the log:\n{log}");
+            assert!(
+                !log.contains(line),
+                "{line} of the key is in the log:\n{log}"
+            );
         }
     }
     for part in tokens.iter().flat_map(|token| token.split('.')) {
-        assert!(!log.contains(part), "{part} of a token is in the log:\n{log}");
+        assert!(
+            !log.contains(part),
+            "{part} of a token is in the log:\n{log}"
+        );
     }
     // What every token begins with, also one that the server never saw.
-    assert!(!log.contains("eyJ") && !log.contains("Bearer"), "a token is in the log:\n{log}");
+    assert!(
+        !log.contains("eyJ") && !log.contains("Bearer"),
+        "a token is in the log:\n{log}"
+    );
 }
 
 /// A home on that server, with a key file and the text of its settings.
@@ -129,7 +144,11 @@ fn a_run_at_trace_shows_no_key_no_token_and_nothing_personal() {
     server.publish(fixture_bodies());
     server.publish(BROKEN);
     let service = home.start("run");
-    assert!(wait_until(LIMIT, || server.unacked().is_empty()), "{}", service.log());
+    assert!(
+        wait_until(LIMIT, || server.unacked().is_empty()),
+        "{}",
+        service.log()
+    );
     service.wait_for(LIMIT, |service| {
         service.metric("hearthd_messages_quarantined_total") > BROKEN.len() as u64
     });
@@ -138,12 +157,20 @@ fn a_run_at_trace_shows_no_key_no_token_and_nothing_personal() {
     fs::write(&key_file, broken_keys(&first).remove(3)).unwrap();
     service.wait_for_log(LIMIT, 0, "the credentials file changed and is no good");
     fs::write(&key_file, second.json()).unwrap();
-    service.wait_for_log(LIMIT, 0, "the credentials file changed: streams are opened with it");
+    service.wait_for_log(
+        LIMIT,
+        0,
+        "the credentials file changed: streams are opened with it",
+    );
     server.end_streams(&End::Status(Status::new(Code::Unauthenticated, "no")));
     service.wait_for_log(LIMIT, 0, "ERROR hearthd::sources::pubsub");
     let refused = || server.log().auth_failures.len();
     let before = refused();
-    assert!(wait_until(LIMIT, || refused() > before), "{}", service.log());
+    assert!(
+        wait_until(LIMIT, || refused() > before),
+        "{}",
+        service.log()
+    );
 
     // The key itself is pasted where its path belongs.
     let path = format!("\"{}\"", key_file.display());
@@ -151,7 +178,11 @@ fn a_run_at_trace_shows_no_key_no_token_and_nothing_personal() {
     assert_ne!(pasted, settings);
     fs::write(home.path("hearthd.toml"), pasted).unwrap();
     service.signal("HUP");
-    service.wait_for_log(LIMIT, 0, "the settings stay as they were: pubsub.credentials_file: ");
+    service.wait_for_log(
+        LIMIT,
+        0,
+        "the settings stay as they were: pubsub.credentials_file: ",
+    );
 
     let (log, tokens) = (service.log(), server.log().tokens);
     service.stop();
@@ -160,7 +191,10 @@ fn a_run_at_trace_shows_no_key_no_token_and_nothing_personal() {
     assert_no_secret(&log, &[&first, &second], &tokens);
     let mut personal: BTreeSet<String> = BROKEN_DATA.map(str::to_owned).into();
     for body in fixture_bodies() {
-        personal_data(&serde_json::from_slice(&body).unwrap_or_default(), &mut personal);
+        personal_data(
+            &serde_json::from_slice(&body).unwrap_or_default(),
+            &mut personal,
+        );
     }
     assert!(personal.len() > 20, "{personal:?}");
     for data in personal {
@@ -221,7 +255,8 @@ fn each_line_has_its_level_where_the_journal_reads_it() {
         assert!(fits.contains(&(prefix, level)), "{line}");
         assert!(!line.contains('\u{1b}'), "{line}");
     }
-    home.environment.insert("JOURNAL_STREAM".to_owned(), "1:1".to_owned());
+    home.environment
+        .insert("JOURNAL_STREAM".to_owned(), "1:1".to_owned());
     let log = run(&home);
     assert!(log.lines().all(|line| !line.starts_with('<')), "{log}");
 }
@@ -234,7 +269,10 @@ const PANICKING: &str = "HEARTHD_TEST_PANICKING";
 #[test]
 fn a_panic_is_logged_without_data() {
     if std::env::var_os(PANICKING).is_some() {
-        let log = Log { format: LogFormat::Text, level: LogLevel::Info };
+        let log = Log {
+            format: LogFormat::Text,
+            level: LogLevel::Info,
+        };
         telemetry::init(&log, &std::collections::BTreeMap::new());
         let user = "user-in-a-panic";
         std::panic::catch_unwind(|| panic!("can't decode {user}")).unwrap_err();
@@ -242,15 +280,27 @@ fn a_panic_is_logged_without_data() {
         return;
     }
     let done = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "log_secrets::a_panic_is_logged_without_data", "--nocapture"])
+        .args([
+            "--exact",
+            "log_secrets::a_panic_is_logged_without_data",
+            "--nocapture",
+        ])
         .env(PANICKING, "1")
         .output()
         .unwrap();
     let said = String::from_utf8(done.stderr).unwrap();
     assert!(done.status.success(), "{said}");
-    let panics: Vec<&str> = said.lines().filter(|line| line.contains("panicked")).collect();
+    let panics: Vec<&str> = said
+        .lines()
+        .filter(|line| line.contains("panicked"))
+        .collect();
     assert_eq!(panics.len(), 2, "{said}");
-    assert!(panics.iter().all(|line| line.contains("ERROR") && line.contains(file!())), "{said}");
+    assert!(
+        panics
+            .iter()
+            .all(|line| line.contains("ERROR") && line.contains(file!())),
+        "{said}"
+    );
     assert!(panics[1].contains("a constant text"), "{said}");
     assert!(!said.contains("user-in-a-panic"), "{said}");
 }

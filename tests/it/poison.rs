@@ -20,7 +20,11 @@ fn arrivals(events: &[(&str, &str, &str)]) -> Vec<Arrival> {
     let lines: Vec<_> = events.iter().map(line).collect();
     let arrival = |message| {
         let (raw, decoded) = Pipeline::decode(&settings().decode, message);
-        Arrival { at: ClockTime::from_utc(raw.received_at.0.at()), raw, decoded }
+        Arrival {
+            at: ClockTime::from_utc(raw.received_at.0.at()),
+            raw,
+            decoded,
+        }
     };
     messages(&lines).into_iter().map(arrival).collect()
 }
@@ -37,19 +41,32 @@ fn what_makes_the_engine_panic_is_quarantined_and_others_flow() {
     // Not even a year of a revision a second leads to the next one after this.
     let (id, mut state) = pipeline.store().notifications().unwrap().remove(0);
     state.revision = u32::MAX;
-    let changes =
-        Changes { at: now, notifications: vec![(id, Arc::new(state))], ..Changes::default() };
+    let changes = Changes {
+        at: now,
+        notifications: vec![(id, Arc::new(state))],
+        ..Changes::default()
+    };
     pipeline.store_mut().commit(changes).unwrap();
     drop(pipeline);
 
     let mut pipeline = Pipeline::open(disk.store(), settings()).unwrap();
-    let batch = [("before", "t", MOTION), ("poison", "s", SOUND), ("after", "u", MOTION)];
+    let batch = [
+        ("before", "t", MOTION),
+        ("poison", "s", SOUND),
+        ("after", "u", MOTION),
+    ];
     let committed = pipeline.step(arrivals(&batch), now).unwrap();
     assert_eq!((committed.tally.received, committed.tally.opened), (3, 2));
-    assert_eq!(committed.tally.quarantined, [(Reason::MergePanic, 1)].into());
+    assert_eq!(
+        committed.tally.quarantined,
+        [(Reason::MergePanic, 1)].into()
+    );
     assert_eq!(pipeline.imbalance(), 0);
     let rows = pipeline.store().quarantine(9).unwrap();
-    let rows: Vec<_> = rows.iter().map(|row| (&*row.message_id, &*row.reason)).collect();
+    let rows: Vec<_> = rows
+        .iter()
+        .map(|row| (&*row.message_id, &*row.reason))
+        .collect();
     assert_eq!(rows, [("poison", "merge_panic")]);
     let again = pipeline.step(arrivals(&batch), now).unwrap();
     assert_eq!(again.tally.duplicates, 3, "it is not tried again");

@@ -26,8 +26,17 @@ impl Kept {
         let store = folder.path().join("hearthd.db");
         let scenario = fixture(SCENARIO);
         let text = |path: &Path| path.to_str().unwrap().to_owned();
-        hearthd(&["replay".to_owned(), "--state".to_owned(), text(&store), text(&scenario)]).ok();
-        Self { _folder: folder, store }
+        hearthd(&[
+            "replay".to_owned(),
+            "--state".to_owned(),
+            text(&store),
+            text(&scenario),
+        ])
+        .ok();
+        Self {
+            _folder: folder,
+            store,
+        }
     }
 
     fn run(&self, arguments: &[&str]) -> Done {
@@ -37,7 +46,10 @@ impl Kept {
 
     fn ids(&self, arguments: &[&str]) -> Vec<i64> {
         let done = self.run(&[arguments, &["--format", "json"]].concat()).ok();
-        let rows = done.stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let rows = done
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str::<Value>(line).unwrap());
         rows.map(|row| row["id"].as_i64().unwrap()).collect()
     }
 
@@ -51,7 +63,12 @@ impl Kept {
         let connection = self.connection();
         for id in ids {
             let sql = "UPDATE quarantine SET raw = ?1, reason = 'too_deep' WHERE id = ?2";
-            assert_eq!(connection.execute(sql, params![GOOD.as_bytes(), id]).unwrap(), 1);
+            assert_eq!(
+                connection
+                    .execute(sql, params![GOOD.as_bytes(), id])
+                    .unwrap(),
+                1
+            );
         }
     }
 }
@@ -64,7 +81,10 @@ fn to_list_is_the_default() {
     assert_eq!(kept.ids(&["quarantine", "list"]), all);
     assert_eq!(kept.ids(&["quarantine", "--limit", "2"]), [11, 12]);
     let text = kept.run(&["quarantine", "list"]).ok().stdout;
-    assert!(text.starts_with("1  ") && text.contains("not_json: "), "{text}");
+    assert!(
+        text.starts_with("1  ") && text.contains("not_json: "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -83,13 +103,22 @@ fn a_wrong_number_changes_nothing() {
     let kept = Kept::new();
     for action in ["drop", "retry"] {
         let done = kept.run(&["quarantine", action, "3", "99"]);
-        assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{}", done.stderr);
-        assert!(
-            done.stderr.contains("there is no number 99: nothing was changed"),
+        assert_eq!(
+            (done.code, done.stdout.as_str()),
+            (1, ""),
             "{}",
             done.stderr
         );
-        for arguments in [&["quarantine", action][..], &["quarantine", action, "3", "--all"]] {
+        assert!(
+            done.stderr
+                .contains("there is no number 99: nothing was changed"),
+            "{}",
+            done.stderr
+        );
+        for arguments in [
+            &["quarantine", action][..],
+            &["quarantine", action, "3", "--all"],
+        ] {
             assert_eq!(kept.run(arguments).code, 64, "{arguments:?}");
         }
     }
@@ -109,16 +138,26 @@ fn a_message_that_can_be_decoded_by_now_is_taken_in() {
     );
     assert_eq!(kept.ids(&["quarantine"]), [1, 3, 5, 6, 7, 8, 9, 10, 11, 12]);
     let after = kept.run(&["notifications", "--format", "json"]).ok().stdout;
-    assert_eq!(after.matches("\"enterprises/p/devices/new\"").count(), 1, "{after}");
+    assert_eq!(
+        after.matches("\"enterprises/p/devices/new\"").count(),
+        1,
+        "{after}"
+    );
 }
 
 #[test]
 fn what_is_still_bad_stays_with_its_new_reason() {
     let kept = Kept::new();
     let sql = "UPDATE quarantine SET reason = 'too_deep', detail = 'nested deeper than 3'";
-    kept.connection().execute(&format!("{sql} WHERE id = 1"), []).unwrap();
+    kept.connection()
+        .execute(&format!("{sql} WHERE id = 1"), [])
+        .unwrap();
     let done = kept.run(&["quarantine", "retry", "1"]).ok();
-    assert!(done.stdout.starts_with("1  is in quarantine again: 13  "), "{}", done.stdout);
+    assert!(
+        done.stdout.starts_with("1  is in quarantine again: 13  "),
+        "{}",
+        done.stdout
+    );
     assert!(done.stdout.contains("not_json: "), "{}", done.stdout);
     assert_eq!(kept.ids(&["quarantine"]), (2..=13).collect::<Vec<_>>());
     // Nothing is retried twice, and nothing is lost.
@@ -137,8 +176,17 @@ fn nothing_is_changed_beside_a_running_service() {
         &["dead-letters", "drop", "--all"],
     ] {
         let done = kept.run(arguments);
-        assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{}", done.stderr);
-        assert!(done.stderr.contains("stop that one first"), "{}", done.stderr);
+        assert_eq!(
+            (done.code, done.stdout.as_str()),
+            (1, ""),
+            "{}",
+            done.stderr
+        );
+        assert!(
+            done.stderr.contains("stop that one first"),
+            "{}",
+            done.stderr
+        );
     }
     assert_eq!(kept.ids(&["quarantine"]).len(), 12);
     drop(writer);
@@ -148,7 +196,13 @@ fn nothing_is_changed_beside_a_running_service() {
 fn a_missing_store_is_not_made_by_a_change() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("hearthd.db");
-    let done = hearthd(&["quarantine", "drop", "--all", "--store", store.to_str().unwrap()]);
+    let done = hearthd(&[
+        "quarantine",
+        "drop",
+        "--all",
+        "--store",
+        store.to_str().unwrap(),
+    ]);
     assert_eq!(done.code, 1);
     assert!(done.stderr.contains("does not exist"), "{}", done.stderr);
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
@@ -160,7 +214,9 @@ fn dead_letters_are_listed_and_dropped() {
     for (sink, first) in [("out", 1), ("out", 8), ("other", 5)] {
         let sql = "INSERT INTO dead_letters (at, sink, first_sequence, last_sequence, reason) \
                    VALUES (1700000000000000000, ?1, ?2, ?2 + 2, 'journal_full')";
-        kept.connection().execute(sql, params![sink, first]).unwrap();
+        kept.connection()
+            .execute(sql, params![sink, first])
+            .unwrap();
     }
     let text = kept.run(&["dead-letters"]).ok().stdout;
     let first = "1  2023-11-14T22:13:20.000Z  out  lost records 1 to 3: journal_full\n";
@@ -171,5 +227,9 @@ fn dead_letters_are_listed_and_dropped() {
     assert_eq!(kept.ids(&["dead-letters"]), [1, 3]);
     kept.run(&["dead-letters", "drop", "--all"]).ok();
     assert!(kept.ids(&["dead-letters"]).is_empty());
-    assert_eq!(kept.run(&["dead-letters", "retry", "1"]).code, 64, "there is nothing to retry");
+    assert_eq!(
+        kept.run(&["dead-letters", "retry", "1"]).code,
+        64,
+        "there is nothing to retry"
+    );
 }

@@ -21,7 +21,10 @@ fn section(heading: &str) -> String {
     let reference = read("REFERENCE.md");
     let level = |line: &str| line.chars().take_while(|c| *c == '#').count();
     let depth = level(heading);
-    let lines = reference.lines().skip_while(|line| !line.starts_with(heading)).skip(1);
+    let lines = reference
+        .lines()
+        .skip_while(|line| !line.starts_with(heading))
+        .skip(1);
     let inside = |line: &&str| level(line) == 0 || level(line) > depth;
     let lines: Vec<&str> = lines.take_while(inside).collect();
     assert!(!lines.is_empty(), "no section {heading:?}");
@@ -32,7 +35,11 @@ fn section(heading: &str) -> String {
 fn table(text: &str, header: &str) -> Vec<Vec<String>> {
     let rows = text.lines().skip_while(|line| *line != header).skip(2);
     let rows = rows.take_while(|line| line.starts_with('|'));
-    let cells = |row: &str| row.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
+    let cells = |row: &str| {
+        row.split('|')
+            .map(|cell| cell.trim().to_owned())
+            .collect::<Vec<_>>()
+    };
     let rows: Vec<_> = rows.map(|row| cells(row.trim_matches('|'))).collect();
     assert!(!rows.is_empty(), "no table {header:?}");
     rows
@@ -40,24 +47,35 @@ fn table(text: &str, header: &str) -> Vec<Vec<String>> {
 
 /// What stands in backticks.
 fn quoted(text: &str) -> Names {
-    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    text.split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What the first cells of a table name.
 fn first_cells(text: &str, header: &str) -> Names {
-    table(text, header).iter().flat_map(|row| quoted(&row[0])).collect()
+    table(text, header)
+        .iter()
+        .flat_map(|row| quoted(&row[0]))
+        .collect()
 }
 
 /// The blocks of code in that language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let start = format!("```{language}\n");
     let blocks = text.split(&start).skip(1);
-    blocks.map(|rest| rest.split("```").next().unwrap_or_default().to_owned()).collect()
+    blocks
+        .map(|rest| rest.split("```").next().unwrap_or_default().to_owned())
+        .collect()
 }
 
 fn only<T, const N: usize>(items: Vec<T>) -> [T; N] {
     let count = items.len();
-    items.try_into().unwrap_or_else(|_| panic!("{count} instead of {N}"))
+    items
+        .try_into()
+        .unwrap_or_else(|_| panic!("{count} instead of {N}"))
 }
 
 fn json(text: &str) -> Value {
@@ -79,13 +97,21 @@ fn every_command_and_option_is_named() {
     let help = hearthd(&["--help"]).ok().stdout;
     let listed = help.lines().skip_while(|line| *line != "Commands:").skip(1);
     let listed = listed.take_while(|line| !line.is_empty());
-    let names: Vec<_> = listed.filter_map(|line| line.split_whitespace().next()).collect();
+    let names: Vec<_> = listed
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
     let expected = names.iter().map(|name| format!("hearthd {name}")).collect();
-    assert_eq!(first_cells(&commands, "| command | does | options |"), expected);
+    assert_eq!(
+        first_cells(&commands, "| command | does | options |"),
+        expected
+    );
 
     // Options stand alone, or with what they take.
-    let options: Names =
-        quoted(&commands).iter().flat_map(|text| text.split(' ')).map(str::to_owned).collect();
+    let options: Names = quoted(&commands)
+        .iter()
+        .flat_map(|text| text.split(' '))
+        .map(str::to_owned)
+        .collect();
     for name in names {
         let help = hearthd(&["help", name]).ok().stdout;
         let words = help.split(|c: char| !c.is_ascii_alphanumeric() && c != '-');
@@ -99,7 +125,10 @@ fn every_command_and_option_is_named() {
 fn every_exit_code_is_named() {
     let commands = section("## 1. Commands");
     let codes = table(&commands, "| exit code | means |");
-    let codes: Vec<_> = codes.iter().map(|row| row[0].parse::<u8>().unwrap()).collect();
+    let codes: Vec<_> = codes
+        .iter()
+        .map(|row| row[0].parse::<u8>().unwrap())
+        .collect();
     assert_eq!(codes, [0, 1, EXIT_USAGE, EXIT_BAD_DATA, EXIT_BAD_CONFIG]);
 }
 
@@ -118,16 +147,24 @@ fn the_examples_are_what_replay_writes() {
     assert!(records_section.contains(scenario));
     let [example] = only(blocks(&records_section, "json"));
     let file = fixture(scenario).display().to_string();
-    assert!(records(std::slice::from_ref(&file)).contains(&json(&example)), "{example}");
+    assert!(
+        records(std::slice::from_ref(&file)).contains(&json(&example)),
+        "{example}"
+    );
 
     let folder = tempfile::tempdir().unwrap();
-    for (option, heading) in
-        [("--graph", "## 4. The graph"), ("--summary", "## 5. Summary and metrics")]
-    {
+    for (option, heading) in [
+        ("--graph", "## 4. The graph"),
+        ("--summary", "## 5. Summary and metrics"),
+    ] {
         let [example] = only(blocks(&section(heading), "json"));
         let path = folder.path().join("written");
         hearthd(&["replay", option, path.to_str().unwrap(), &file]).ok();
-        assert_eq!(json(&example), json(&fs::read_to_string(path).unwrap()), "{heading}");
+        assert_eq!(
+            json(&example),
+            json(&fs::read_to_string(path).unwrap()),
+            "{heading}"
+        );
     }
 }
 
@@ -144,7 +181,10 @@ fn every_field_of_a_record_is_named() {
         assert_eq!(keys(&record), envelope);
         let (kind, data) = (record["type"].as_str().unwrap(), &record["data"]);
         let fields = fields.entry(kind.to_owned()).or_insert_with(|| {
-            first_cells(&section(&format!("### `{kind}`")), "| field | type | holds |")
+            first_cells(
+                &section(&format!("### `{kind}`")),
+                "| field | type | holds |",
+            )
         });
         assert_eq!(&keys(data), fields, "{kind}");
         for flag in data["flags"].as_array().into_iter().flatten() {
@@ -157,11 +197,16 @@ fn every_field_of_a_record_is_named() {
 /// Names, labels and their values, as a scrape has them.
 fn series() -> BTreeMap<String, BTreeMap<String, Names>> {
     let scrape = Metrics::new(&["stdout"]).unwrap().scrape();
-    let types = scrape.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+    let types = scrape
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "));
     let names = types.filter_map(|line| line.split(' ').next());
-    let mut all: BTreeMap<_, BTreeMap<String, Names>> =
-        names.map(|name| (name.to_owned(), BTreeMap::new())).collect();
-    for (name, labels) in scrape.lines().filter_map(|line| line.rsplit_once('}')?.0.split_once('{'))
+    let mut all: BTreeMap<_, BTreeMap<String, Names>> = names
+        .map(|name| (name.to_owned(), BTreeMap::new()))
+        .collect();
+    for (name, labels) in scrape
+        .lines()
+        .filter_map(|line| line.rsplit_once('}')?.0.split_once('{'))
     {
         let name = ["_bucket", "_sum", "_count"]
             .iter()
@@ -169,7 +214,11 @@ fn series() -> BTreeMap<String, BTreeMap<String, Names>> {
             .unwrap_or(name);
         for label in labels.split(',') {
             let (label, value) = label.split_once('=').unwrap();
-            let values = all.get_mut(name).unwrap().entry(label.to_owned()).or_default();
+            let values = all
+                .get_mut(name)
+                .unwrap()
+                .entry(label.to_owned())
+                .or_default();
             values.insert(value.trim_matches('"').to_owned());
         }
     }
@@ -180,9 +229,14 @@ fn series() -> BTreeMap<String, BTreeMap<String, Names>> {
 fn every_metric_is_named_with_its_labels_and_their_values() {
     let metrics = section("## 5. Summary and metrics");
     let words = quoted(&metrics);
-    let (ours, others): (BTreeMap<_, _>, BTreeMap<_, _>) =
-        series().into_iter().partition(|(name, _)| name.starts_with("hearthd_"));
-    assert!(others.keys().all(|name| words.contains(name)), "{:?}", others.keys());
+    let (ours, others): (BTreeMap<_, _>, BTreeMap<_, _>) = series()
+        .into_iter()
+        .partition(|(name, _)| name.starts_with("hearthd_"));
+    assert!(
+        others.keys().all(|name| words.contains(name)),
+        "{:?}",
+        others.keys()
+    );
     let rows = table(&metrics, "| metric | labels | means |");
     let listed: Names = rows.iter().flat_map(|row| quoted(&row[0])).collect();
     assert_eq!(listed, ours.keys().cloned().collect());
@@ -210,7 +264,10 @@ fn every_metric_is_named_with_its_labels_and_their_values() {
 fn settings() -> BTreeMap<String, String> {
     let mut table = String::new();
     let mut settings = BTreeMap::new();
-    for line in read("fixtures/config/full.toml").lines().filter(|line| !line.starts_with('#')) {
+    for line in read("fixtures/config/full.toml")
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+    {
         if line.starts_with('[') {
             table = line.trim_matches(['[', ']']).to_owned();
         } else if let Some((key, value)) = line.split_once(" = ") {
@@ -249,7 +306,9 @@ fn every_setting_is_named_with_its_default_and_range() {
     }
     let is_setting = |word: &&String| {
         word.split_once('.').is_some_and(|(table, key)| {
-            let known = settings.keys().any(|name| name.split('.').next() == Some(table));
+            let known = settings
+                .keys()
+                .any(|name| name.split('.').next() == Some(table));
             known && key.chars().all(|c| c.is_ascii_lowercase() || c == '_')
         })
     };

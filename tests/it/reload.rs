@@ -25,10 +25,18 @@ fn the_level_of_the_log_changes_at_once() {
         0,
         "INFO hearthd::daemon::reload: read the settings again: nothing",
     );
-    fs::write(home.path("hearthd.toml"), settings + "[log]\nlevel = \"debug\"\n").unwrap();
+    fs::write(
+        home.path("hearthd.toml"),
+        settings + "[log]\nlevel = \"debug\"\n",
+    )
+    .unwrap();
     assert!(!service.log().contains("DEBUG"), "{}", service.log());
     service.signal("HUP");
-    let end = service.wait_for_log(LIMIT, 0, "read the settings again, now in effect: log.level");
+    let end = service.wait_for_log(
+        LIMIT,
+        0,
+        "read the settings again, now in effect: log.level",
+    );
     service.wait_for_log(LIMIT, end, "DEBUG");
     service.stop();
 }
@@ -36,7 +44,11 @@ fn the_level_of_the_log_changes_at_once() {
 #[test]
 fn faulty_settings_change_nothing_and_each_fault_is_named() {
     let (home, settings) = home();
-    fs::write(home.path("hearthd.toml"), settings.clone() + "[log]\nlevel = \"debug\"\n").unwrap();
+    fs::write(
+        home.path("hearthd.toml"),
+        settings.clone() + "[log]\nlevel = \"debug\"\n",
+    )
+    .unwrap();
     let service = home.start("run");
     service.wait_for_log(LIMIT, 0, "DEBUG");
     let faulty = "[log]\nlevel = \"error\"\nformat = \"loud\"\n[reorder]\nhold = \"2m\"\n";
@@ -45,7 +57,9 @@ fn faulty_settings_change_nothing_and_each_fault_is_named() {
     service.wait_for_log(LIMIT, 0, "the settings stay as they were: log.format: ");
     let end = service.wait_for_log(LIMIT, 0, "the settings stay as they were: reorder.hold: ");
     let log = service.log();
-    let faults = log.lines().filter(|line| line.contains("the settings stay as they were"));
+    let faults = log
+        .lines()
+        .filter(|line| line.contains("the settings stay as they were"));
     assert!(faults.clone().all(|line| line.contains("ERROR")), "{log}");
     assert_eq!(faults.count(), 2, "{log}");
     service.wait_for_log(LIMIT, end, "DEBUG");

@@ -56,7 +56,9 @@ fn file(name: &str, content: &str) -> (TempDir, PathBuf) {
 /// promise for those where they are republished with another publishTime.
 fn timed_long_day() -> (TempDir, PathBuf) {
     let day = fs::read_to_string(fixture(LONG_DAY)).unwrap();
-    let events = replay(&["--records", "event"], &fixture(LONG_DAY)).ok().stdout;
+    let events = replay(&["--records", "event"], &fixture(LONG_DAY))
+        .ok()
+        .stdout;
     let untimed = |line: &str| -> Option<String> {
         let data = serde_json::from_str::<Value>(line).unwrap()["data"].take();
         let invalid = data["flags"].to_string().contains("timestamp_invalid");
@@ -64,7 +66,9 @@ fn timed_long_day() -> (TempDir, PathBuf) {
     };
     let untimed: Vec<String> = events.lines().filter_map(untimed).collect();
     assert!(!untimed.is_empty());
-    let timed = day.lines().filter(|line| !untimed.iter().any(|id| line.contains(id.as_str())));
+    let timed = day
+        .lines()
+        .filter(|line| !untimed.iter().any(|id| line.contains(id.as_str())));
     file("long_day.jsonl", &timed.collect::<Vec<_>>().join("\n"))
 }
 
@@ -73,7 +77,10 @@ fn the_same_input_gives_the_same_bytes() {
     let options = ["--shuffle", "7", "--duplicate", "0.2"];
     for options in [&[][..], &options] {
         let first = replay(options, &fixture(LONG_DAY)).ok();
-        assert_eq!(first.stdout, replay(options, &fixture(LONG_DAY)).ok().stdout);
+        assert_eq!(
+            first.stdout,
+            replay(options, &fixture(LONG_DAY)).ok().stdout
+        );
         assert!(first.stdout.lines().count() > 1000);
     }
 }
@@ -85,9 +92,15 @@ fn a_shuffled_replay_ends_the_same() {
     assert_eq!(expected.0.len(), 146);
     let in_order = replay(&["--records", "event"], &day).ok().stdout;
     for seed in ["1", "2", "3"] {
-        let shuffled = replay(&["--records", "event", "--shuffle", seed], &day).ok().stdout;
+        let shuffled = replay(&["--records", "event", "--shuffle", seed], &day)
+            .ok()
+            .stdout;
         assert_ne!(shuffled, in_order, "seed {seed} shuffles nothing");
-        assert_eq!(ends(&["--shuffle", seed], &UNSTABLE, &day), expected, "seed {seed}");
+        assert_eq!(
+            ends(&["--shuffle", seed], &UNSTABLE, &day),
+            expected,
+            "seed {seed}"
+        );
     }
 }
 
@@ -118,7 +131,10 @@ fn repeats_are_counted_as_duplicates() {
     assert_eq!(number(&twice, "received"), received * 2);
     assert_eq!(number(&twice, "emitted"), outcomes);
     assert_eq!(twice["quarantined"], once["quarantined"]);
-    assert_eq!(number(&twice, "duplicates"), number(&once, "duplicates") + received);
+    assert_eq!(
+        number(&twice, "duplicates"),
+        number(&once, "duplicates") + received
+    );
     assert_eq!(twice["imbalance"], 0);
 }
 
@@ -142,7 +158,11 @@ fn compressed_files_and_standard_input_are_read_alike() {
     let expected = nameless(&replay(&[], &plain).ok().stdout);
     for ending in ["gz", "zst"] {
         let packed = fixture(&format!("scenarios/long_day_head.jsonl.{ending}"));
-        assert_eq!(nameless(&replay(&[], &packed).ok().stdout), expected, "{ending}");
+        assert_eq!(
+            nameless(&replay(&[], &packed).ok().stdout),
+            expected,
+            "{ending}"
+        );
     }
     let input = head.join("\n");
     let read = hearthd_reading(input.as_bytes(), &["replay", "-"]).ok();
@@ -152,8 +172,10 @@ fn compressed_files_and_standard_input_are_read_alike() {
 /// The records without the ids of messages that have none of their own: those come from the name
 /// of the file.
 fn nameless(stdout: &str) -> Vec<Value> {
-    let mut records: Vec<Value> =
-        stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let mut records: Vec<Value> = stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     for record in &mut records {
         let id = record["data"]["messageId"].as_str();
         if id.is_some_and(|id| id.len() == 32) {
@@ -191,12 +213,21 @@ fn wrong_arguments_and_wrong_settings_have_their_own_exit_codes() {
     let state = folder.path().join("state.db");
     let twice = hearthd(&["replay", "--state", state.to_str().unwrap(), "-", "-"]);
     assert_eq!(twice.code, 64, "{}", twice.stderr);
-    assert!(twice.stderr.contains("(-) was named twice"), "{}", twice.stderr);
+    assert!(
+        twice.stderr.contains("(-) was named twice"),
+        "{}",
+        twice.stderr
+    );
     assert!(!state.exists(), "nothing was begun");
     assert_eq!(replay(&[], Path::new("/no/such/file.jsonl")).code, 1);
     let settings = path_text(fixture("config/invalid_ranges.toml"));
     let refused = replay(&["--config", &settings], &sound);
-    assert_eq!((refused.code, refused.stdout.as_str()), (78, ""), "{}", refused.stderr);
+    assert_eq!(
+        (refused.code, refused.stdout.as_str()),
+        (78, ""),
+        "{}",
+        refused.stderr
+    );
 }
 
 #[test]
@@ -211,9 +242,17 @@ fn a_state_file_goes_on_where_the_last_run_ended() {
     // The same day again is all duplicates; only bodies that were not seen would make records.
     let again = replay(&["--state", &state], &whole).ok();
     assert_eq!(again.stdout, "");
-    assert!(again.stderr.starts_with("889 received: 0 emitted"), "{}", again.stderr);
+    assert!(
+        again.stderr.starts_with("889 received: 0 emitted"),
+        "{}",
+        again.stderr
+    );
 
-    let next = replay(&["--state", &state], &fixture("scenarios/s1_doorbell_with_clip.jsonl")).ok();
+    let next = replay(
+        &["--state", &state],
+        &fixture("scenarios/s1_doorbell_with_clip.jsonl"),
+    )
+    .ok();
     let sequence = first.stdout.lines().count() + 1;
     let record: Value = serde_json::from_str(next.stdout.lines().next().unwrap()).unwrap();
     assert_eq!(record["sequence"], format!("{sequence:020}"));

@@ -11,10 +11,12 @@ use super::support::traffic::{deliveries, schedule, to_capture_line};
 
 /// Messages as they arrive, and before which of them the process is stopped.
 fn stopped_traffic() -> impl Strategy<Value = (Vec<Delivery>, Vec<bool>)> {
-    deliveries().prop_flat_map(schedule).prop_flat_map(|arriving| {
-        let stops = prop::collection::vec(prop::bool::weighted(0.3), arriving.len());
-        (Just(arriving), stops)
-    })
+    deliveries()
+        .prop_flat_map(schedule)
+        .prop_flat_map(|arriving| {
+            let stops = prop::collection::vec(prop::bool::weighted(0.3), arriving.len());
+            (Just(arriving), stops)
+        })
 }
 
 /// Another connection that keeps every writer out of the store until it is dropped.
@@ -25,8 +27,15 @@ fn occupy(disk: &Disk) -> Connection {
 }
 
 fn scenario(name: &str) -> Vec<String> {
-    let path = format!("{}/fixtures/scenarios/{name}.jsonl", env!("CARGO_MANIFEST_DIR"));
-    std::fs::read_to_string(path).unwrap().lines().map(str::to_owned).collect()
+    let path = format!(
+        "{}/fixtures/scenarios/{name}.jsonl",
+        env!("CARGO_MANIFEST_DIR")
+    );
+    std::fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 proptest! {
@@ -63,12 +72,20 @@ fn a_commit_that_fails_loses_nothing_and_takes_nothing_for_a_duplicate() {
 
     let occupied = occupy(&disk);
     let error = run.batch(batch.clone()).unwrap_err();
-    assert!(error.to_string().contains("failed to commit: another program"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("failed to commit: another program"),
+        "{error}"
+    );
     drop(occupied);
 
     run.batch(batch).unwrap();
     let output = run.finish();
-    assert_eq!(output.counts.duplicates, 0, "a payload is seen only once it is committed");
+    assert_eq!(
+        output.counts.duplicates, 0,
+        "a payload is seen only once it is committed"
+    );
     assert_eq!(output.counts, expected.counts);
     assert_eq!(output.converged(), expected.converged());
     assert_eq!(output.journal, output.text);
@@ -142,7 +159,11 @@ fn what_is_forgotten_within_a_batch_stays_closed() {
         message(time, "CameraClipPreview.ClipPreview", fields)
     };
     let lines = [
-        message("2025-06-01T00:00:00Z", "CameraMotion.Motion", json!({"eventSessionId": "s"})),
+        message(
+            "2025-06-01T00:00:00Z",
+            "CameraMotion.Motion",
+            json!({"eventSessionId": "s"}),
+        ),
         clip("2025-06-19T00:00:00Z", 1),
         clip("2025-06-19T00:00:01Z", 2),
     ];
@@ -163,8 +184,11 @@ fn what_is_forgotten_within_a_batch_stays_closed() {
 fn started_and_ended_that_share_an_event_id_are_two_messages() {
     let lines = scenario("started_and_ended_alike");
     for thread in thread_ids(&lines) {
-        let of_thread: Vec<String> =
-            lines.iter().filter(|line| line.contains(&thread)).cloned().collect();
+        let of_thread: Vec<String> = lines
+            .iter()
+            .filter(|line| line.contains(&thread))
+            .cloned()
+            .collect();
         let output = run_lines(&of_thread, memory(), &[of_thread.len()]);
 
         // A dedupe by eventId would drop one of the two, and the thread would never end.
@@ -179,8 +203,14 @@ fn started_and_ended_that_share_an_event_id_are_two_messages() {
             .iter()
             .map(|data| (data["state"].as_str(), data["alert"].as_bool()))
             .collect();
-        assert_eq!(shown, [(Some("open"), Some(true)), (Some("closed"), Some(false))]);
-        assert_eq!(revisions[0]["notificationId"], revisions[1]["notificationId"]);
+        assert_eq!(
+            shown,
+            [(Some("open"), Some(true)), (Some("closed"), Some(false))]
+        );
+        assert_eq!(
+            revisions[0]["notificationId"],
+            revisions[1]["notificationId"]
+        );
         assert_eq!(revisions[1]["closedBy"], "ended");
     }
 }
@@ -188,8 +218,10 @@ fn started_and_ended_that_share_an_event_id_are_two_messages() {
 /// The threads of the messages, each once.
 fn thread_ids(lines: &[String]) -> Vec<String> {
     let events = run_lines(lines, memory(), &[lines.len()]).data("event");
-    let mut ids: Vec<String> =
-        events.iter().map(|data| data["threadId"].as_str().unwrap().to_owned()).collect();
+    let mut ids: Vec<String> = events
+        .iter()
+        .map(|data| data["threadId"].as_str().unwrap().to_owned())
+        .collect();
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), 2);

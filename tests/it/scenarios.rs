@@ -10,8 +10,14 @@ use insta::{Settings, assert_snapshot};
 use serde_json::Value;
 
 /// The counters that `fixtures/README.md` tells for each scenario, from a separate model.
-const COUNTERS: [&str; 6] =
-    ["received", "emitted", "duplicates", "quarantined", "late", "notifications"];
+const COUNTERS: [&str; 6] = [
+    "received",
+    "emitted",
+    "duplicates",
+    "quarantined",
+    "late",
+    "notifications",
+];
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/scenarios")
@@ -19,9 +25,12 @@ fn folder() -> PathBuf {
 
 /// The names of all scenarios.
 fn names() -> Vec<String> {
-    let files = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name());
-    let mut names: Vec<String> =
-        files.filter_map(|name| Some(name.to_str()?.strip_suffix(".jsonl")?.to_owned())).collect();
+    let files = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = files
+        .filter_map(|name| Some(name.to_str()?.strip_suffix(".jsonl")?.to_owned()))
+        .collect();
     names.sort();
     names
 }
@@ -50,7 +59,10 @@ fn replay(name: &str) -> Replayed {
     let read = |path| serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let stdout = String::from_utf8(stdout).unwrap();
     Replayed {
-        records: stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+        records: stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
         summary: read(summary),
         last: read(last),
         graph: read(graph),
@@ -74,7 +86,10 @@ fn pretty(value: &Value) -> String {
 fn readable(replayed: &Replayed) -> String {
     let mut text = format!("summary {}\n", replayed.summary);
     for record in &replayed.records {
-        let kind = record["type"].as_str().unwrap().trim_start_matches("hearthd.");
+        let kind = record["type"]
+            .as_str()
+            .unwrap()
+            .trim_start_matches("hearthd.");
         let number: u64 = record["sequence"].as_str().unwrap().parse().unwrap();
         let envelope = ["id", "source", "subject", "time"].map(|name| record[name].to_string());
         writeln!(text, "\n{number} {kind} {}", envelope.join(" ")).unwrap();
@@ -102,7 +117,9 @@ fn every_scenario_gives_the_records_beside_it() {
             }
             // So would 210 motions that are all alike.
             "backlog_after_downtime" => {
-                replayed.records.retain(|record| record.to_string().contains("chime"));
+                replayed
+                    .records
+                    .retain(|record| record.to_string().contains("chime"));
                 assert_snapshot!(name.as_str(), readable(&replayed));
             }
             _ => assert_snapshot!(name.as_str(), readable(&replayed)),
@@ -127,7 +144,10 @@ fn the_counters_are_those_of_the_separate_model() {
 /// The numbers in the table of the fixtures' README, and in the text for the long day.
 fn told_counters(readme: &str) -> BTreeMap<String, [u64; 6]> {
     let numbers = |text: &str| {
-        let numbers: Vec<u64> = text.split(' ').map_while(|word| word.parse().ok()).collect();
+        let numbers: Vec<u64> = text
+            .split(' ')
+            .map_while(|word| word.parse().ok())
+            .collect();
         <[u64; 6]>::try_from(numbers).ok()
     };
     let row = |line: &str| {
@@ -136,8 +156,12 @@ fn told_counters(readme: &str) -> BTreeMap<String, [u64; 6]> {
         Some((name, numbers(cells.get(3)?)?))
     };
     let mut told: BTreeMap<String, [u64; 6]> = readme.lines().filter_map(row).collect();
-    let long_day = readme.lines().find_map(|line| line.strip_prefix("Numbers, same order: "));
-    let long_day = long_day.and_then(|text| text.split_once('.')).and_then(|(it, _)| numbers(it));
+    let long_day = readme
+        .lines()
+        .find_map(|line| line.strip_prefix("Numbers, same order: "));
+    let long_day = long_day
+        .and_then(|text| text.split_once('.'))
+        .and_then(|(it, _)| numbers(it));
     told.insert("long_day".to_owned(), long_day.unwrap());
     told
 }
@@ -145,16 +169,25 @@ fn told_counters(readme: &str) -> BTreeMap<String, [u64; 6]> {
 #[test]
 fn of_a_backlog_only_the_fresh_chime_rings_and_at_once() {
     let replayed = replay("backlog_after_downtime");
-    let revisions: Vec<&Value> =
-        replayed.records.iter().filter(|record| record["type"] == "hearthd.notification").collect();
-    let rings: Vec<&Value> =
-        revisions.iter().filter(|record| record["data"]["alert"] == true).copied().collect();
+    let revisions: Vec<&Value> = replayed
+        .records
+        .iter()
+        .filter(|record| record["type"] == "hearthd.notification")
+        .collect();
+    let rings: Vec<&Value> = revisions
+        .iter()
+        .filter(|record| record["data"]["alert"] == true)
+        .copied()
+        .collect();
     assert_eq!(rings.len(), 1, "{rings:?}");
     let ring = &rings[0]["data"];
     assert_eq!(ring["kinds"], serde_json::json!(["chime"]));
     assert_eq!(ring["revision"], 1);
     // At once: it is written before the messages behind it are taken in.
     let number = |record: &Value| record["sequence"].as_str().unwrap().parse::<u64>().unwrap();
-    let behind = revisions.iter().filter(|record| number(record) > number(rings[0])).count();
+    let behind = revisions
+        .iter()
+        .filter(|record| number(record) > number(rings[0]))
+        .count();
     assert!(behind >= 100, "only {behind} revisions follow the ring");
 }

@@ -17,7 +17,9 @@ fn folder() -> PathBuf {
 
 /// The files of a folder, sorted.
 fn files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let files: BTreeSet<PathBuf> = entries.filter(|path| path.is_file()).collect();
     files.into_iter().collect()
 }
@@ -58,24 +60,40 @@ fn readable(event: &Event) -> String {
     let subject = event.subject();
     let kind = subject.and_then(|name| name.kind());
     writeln!(text, "  subject {subject:?} {kind:?}").unwrap();
-    writeln!(text, "  time {} id {:?} user {:?}", event.time.0, event.event_id, event.user_id)
-        .unwrap();
+    writeln!(
+        text,
+        "  time {} id {:?} user {:?}",
+        event.time.0, event.event_id, event.user_id
+    )
+    .unwrap();
     if let Some(thread) = &event.thread {
         writeln!(text, "  thread {:?} {:?}", thread.id, thread.state).unwrap();
     }
     if let Some(relation) = &event.relation {
-        writeln!(text, "  relation {:?} subject {:?}", relation.kind, relation.subject).unwrap();
+        writeln!(
+            text,
+            "  relation {:?} subject {:?}",
+            relation.kind, relation.subject
+        )
+        .unwrap();
     }
     for activity in &event.activities {
         let zones = &activity.zones;
-        writeln!(text, "  {} session {:?} zones {zones:?}", activity.kind, activity.session)
-            .unwrap();
+        writeln!(
+            text,
+            "  {} session {:?} zones {zones:?}",
+            activity.kind, activity.session
+        )
+        .unwrap();
     }
     for (session, url) in &event.clips {
         writeln!(text, "  clip session {session:?} url {url:?}").unwrap();
     }
     for update in &event.trait_updates {
-        let fields = update.fields.iter().map(|(field, value)| format!("{field:?}:{value}"));
+        let fields = update
+            .fields
+            .iter()
+            .map(|(field, value)| format!("{field:?}:{value}"));
         let fields = fields.collect::<Vec<_>>().join(",");
         writeln!(text, "  trait {} {{{fields}}}", update.name).unwrap();
     }
@@ -93,7 +111,9 @@ fn every_well_formed_body_decodes() {
     let mut table = String::new();
     for path in files(&folder()) {
         let decoded = decode_file(&path);
-        let event = decoded.outcome.unwrap_or_else(|reject| panic!("{path:?}: {reject:?}"));
+        let event = decoded
+            .outcome
+            .unwrap_or_else(|reject| panic!("{path:?}: {reject:?}"));
         assert_eq!(event.key, decoded.key);
         write!(table, "{}\n{}\n", name(&path), readable(&event)).unwrap();
     }
@@ -106,7 +126,11 @@ fn every_bad_body_is_rejected_or_flagged() {
     for path in files(&folder().join("bad")) {
         match decode_file(&path).outcome {
             Ok(event) => {
-                let what = (event.activities.len(), event.trait_updates.len(), &event.relation);
+                let what = (
+                    event.activities.len(),
+                    event.trait_updates.len(),
+                    &event.relation,
+                );
                 let (activities, traits, relation) = what;
                 let relation = relation.as_ref().map(|relation| relation.kind);
                 let flags = &event.flags;
@@ -194,7 +218,9 @@ fn a_timestamp_of_too_many_digits_is_no_time() {
 #[test]
 fn what_events_bring_has_an_end() {
     check_bound("events", MEMBERS, |count| update("events", members(count)));
-    check_bound("a name in events", TEXT, |size| update("events", json!({text(size): {}})));
+    check_bound("a name in events", TEXT, |size| {
+        update("events", json!({text(size): {}}))
+    });
     for (kind, field) in [
         ("CameraMotion.Motion", "eventSessionId"),
         ("CameraClipPreview.ClipPreview", "eventSessionId"),
@@ -202,23 +228,39 @@ fn what_events_bring_has_an_end() {
         ("Odd.Event", "eventSessionId"),
     ] {
         check_bound(field, TEXT, |size| {
-            update("events", json!({format!("sdm.devices.events.{kind}"): {field: text(size)}}))
+            update(
+                "events",
+                json!({format!("sdm.devices.events.{kind}"): {field: text(size)}}),
+            )
         });
     }
     let zones = |zones: Vec<String>| {
-        update("events", json!({"sdm.devices.events.CameraMotion.Motion": {"zones": zones}}))
+        update(
+            "events",
+            json!({"sdm.devices.events.CameraMotion.Motion": {"zones": zones}}),
+        )
     };
-    check_bound("zones", MEMBERS, |count| zones(vec!["Door".to_owned(); count]));
+    check_bound("zones", MEMBERS, |count| {
+        zones(vec!["Door".to_owned(); count])
+    });
     check_bound("a name in zones", TEXT, |size| zones(vec![text(size)]));
 }
 
 #[test]
 fn what_traits_bring_has_an_end() {
     check_bound("traits", MEMBERS, |count| update("traits", members(count)));
-    check_bound("a name in traits", TEXT, |size| update("traits", json!({text(size): {}})));
+    check_bound("a name in traits", TEXT, |size| {
+        update("traits", json!({text(size): {}}))
+    });
     let fields = |fields: Value| update("traits", json!({"sdm.devices.traits.Info": fields}));
     check_bound("a trait", MEMBERS, |count| fields(members(count)));
-    check_bound("a name in a trait", TEXT, |size| fields(json!({text(size): 1})));
-    check_bound("a value in a trait", VALUE, |size| fields(json!({"x": text(size - 2)})));
-    check_bound("customName", TEXT, |size| fields(json!({"customName": text(size)})));
+    check_bound("a name in a trait", TEXT, |size| {
+        fields(json!({text(size): 1}))
+    });
+    check_bound("a value in a trait", VALUE, |size| {
+        fields(json!({"x": text(size - 2)}))
+    });
+    check_bound("customName", TEXT, |size| {
+        fields(json!({"customName": text(size)}))
+    });
 }

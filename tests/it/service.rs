@@ -94,7 +94,9 @@ fn emulator_with(payloads: &[Vec<u8>]) -> Option<Emulator> {
 #[test]
 fn the_long_day_ends_as_its_replay_does() {
     let payloads = disturbed_payloads(1);
-    let Some(emulator) = emulator_with(&payloads) else { return };
+    let Some(emulator) = emulator_with(&payloads) else {
+        return;
+    };
     let home = Home::new(&emulator.host(), SUBSCRIPTION);
     let expected = expected(&emulator, &home, payloads.len());
     let service = home.start("run");
@@ -116,14 +118,21 @@ fn the_long_day_ends_as_its_replay_does() {
 #[test]
 fn a_stop_in_the_middle_changes_nothing() {
     let payloads = disturbed_payloads(2);
-    let Some(emulator) = emulator_with(&payloads) else { return };
+    let Some(emulator) = emulator_with(&payloads) else {
+        return;
+    };
     let home = Home::new(&emulator.host(), SUBSCRIPTION);
     let expected = expected(&emulator, &home, payloads.len());
     let service = home.start("first");
-    service.wait_for(SETTLE_LIMIT, |service| service.metric("hearthd_messages_received_total") > 0);
+    service.wait_for(SETTLE_LIMIT, |service| {
+        service.metric("hearthd_messages_received_total") > 0
+    });
     service.stop();
     let before = event_ids(&home.records(&["first"]));
-    assert!(before.len() < expected.event_ids.len(), "it was not stopped in the middle");
+    assert!(
+        before.len() < expected.event_ids.len(),
+        "it was not stopped in the middle"
+    );
 
     let service = home.start("second");
     service.wait_for(SETTLE_LIMIT, |service| {
@@ -134,7 +143,9 @@ fn a_stop_in_the_middle_changes_nothing() {
     });
     assert_eq!(service.metric("hearthd_conservation_imbalance"), 0);
     // What was released last may have come again, and is acked again.
-    assert!(wait_until(SETTLE_LIMIT, || emulator.unacked(SUBSCRIPTION).is_empty()));
+    assert!(wait_until(SETTLE_LIMIT, || emulator
+        .unacked(SUBSCRIPTION)
+        .is_empty()));
     service.stop();
     assert_equal(&home, &expected, &home.records(&["first", "second"]));
     assert_eq!(emulator.unacked(SUBSCRIPTION).len(), 0);
@@ -144,7 +155,10 @@ fn check_metrics(service: &Service, home: &Home) {
     let scrape = home.path("scrape.txt");
     fs::write(&scrape, service.get("/metrics").unwrap()).unwrap();
     let Some(output) = promtool_is_content(&scrape) else {
-        crate::support::skip("promtool", "install Debian's prometheus, or run scripts/test");
+        crate::support::skip(
+            "promtool",
+            "install Debian's prometheus, or run scripts/test",
+        );
         return;
     };
     let said = String::from_utf8_lossy(&output.stderr) + String::from_utf8_lossy(&output.stdout);
@@ -159,14 +173,19 @@ fn assert_no_personal_data(log: &str, expected: &Expected) {
         let clips = notification["clips"].as_array().unwrap().iter();
         let clips = clips.map(|clip| &clip["previewUrl"]);
         for secret in users.chain(clips).chain([&notification["resource"]]) {
-            assert!(!log.contains(secret.as_str().unwrap()), "{secret} is in the log");
+            assert!(
+                !log.contains(secret.as_str().unwrap()),
+                "{secret} is in the log"
+            );
         }
     }
 }
 
 #[test]
 fn a_second_service_on_one_store_is_refused() {
-    let Some(emulator) = emulator_with(&[]) else { return };
+    let Some(emulator) = emulator_with(&[]) else {
+        return;
+    };
     let home = Home::new(&emulator.host(), SUBSCRIPTION);
     let service = home.start("first");
     let second = command(&["run", "--config"])
@@ -182,16 +201,25 @@ fn a_second_service_on_one_store_is_refused() {
 
 #[test]
 fn publish_makes_topic_and_subscription_and_sends_every_line() {
-    let Some(emulator) = Emulator::start() else { return };
+    let Some(emulator) = Emulator::start() else {
+        return;
+    };
     let capture = fixture(LONG_DAY);
     let arguments = ["publish", "--topic", TOPIC, "--create", MIRROR];
     let publish = |arguments: &[&str]| {
         let mut command = command(arguments);
-        command.arg(&capture).env("PUBSUB_EMULATOR_HOST", emulator.host()).output().unwrap()
+        command
+            .arg(&capture)
+            .env("PUBSUB_EMULATOR_HOST", emulator.host())
+            .output()
+            .unwrap()
     };
     let done = publish(&arguments);
     let said = String::from_utf8(done.stderr).unwrap();
-    assert!(done.status.success() && said.contains("published 889 messages"), "{said}");
+    assert!(
+        done.status.success() && said.contains("published 889 messages"),
+        "{said}"
+    );
     assert_eq!(mirrored(&emulator, 889).lines().count(), 889);
 
     let wrong = publish(&["publish", "--topic", SUBSCRIPTION]);
@@ -202,7 +230,16 @@ fn publish_makes_topic_and_subscription_and_sends_every_line() {
 
 #[test]
 fn publish_refuses_google_without_a_yes() {
-    let done = hearthd(&["publish", "--topic", TOPIC, fixture(LONG_DAY).to_str().unwrap()]);
+    let done = hearthd(&[
+        "publish",
+        "--topic",
+        TOPIC,
+        fixture(LONG_DAY).to_str().unwrap(),
+    ]);
     assert_eq!(done.code, 1);
-    assert!(done.stderr.contains("PUBSUB_EMULATOR_HOST"), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("PUBSUB_EMULATOR_HOST"),
+        "{}",
+        done.stderr
+    );
 }

@@ -30,8 +30,12 @@ fn defaults() -> Settings {
 /// The value of a unit's only setting of that name.
 fn unit_setting(name: &str) -> String {
     let unit = read("systemd/hearthd.service");
-    let mut values = unit.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
-    let value = values.next().unwrap_or_else(|| panic!("the unit has no {name}="));
+    let mut values = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    let value = values
+        .next()
+        .unwrap_or_else(|| panic!("the unit has no {name}="));
     assert_eq!(values.next(), None, "{name} is set twice");
     value.to_owned()
 }
@@ -46,10 +50,14 @@ fn installed() -> TempDir {
     let key = root.path().join("key");
     fs::write(&key, "{}").unwrap();
     let readme = read("README.md");
-    let commands = readme.lines().filter_map(|line| line.strip_prefix("sudo install "));
+    let commands = readme
+        .lines()
+        .filter_map(|line| line.strip_prefix("sudo install "));
     for command in commands {
         let words: Vec<&str> = command.split(' ').collect();
-        let [options @ .., from, to] = &words[..] else { panic!("{command}") };
+        let [options @ .., from, to] = &words[..] else {
+            panic!("{command}")
+        };
         let from = match *from {
             "target/release/hearthd" => PathBuf::from(env!("CARGO_BIN_EXE_hearthd")),
             "hearthd.toml" => fixture("config/minimal.toml"),
@@ -57,7 +65,12 @@ fn installed() -> TempDir {
             other => repository().join(other),
         };
         let to = root.path().join(to.strip_prefix('/').unwrap());
-        let done = Command::new("install").args(options).arg(from).arg(to).output().unwrap();
+        let done = Command::new("install")
+            .args(options)
+            .arg(from)
+            .arg(to)
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{command}: {done:?}");
     }
     root
@@ -69,18 +82,31 @@ fn systemd_takes_the_unit_as_readme_installs_it() {
     // What a system has anyway.
     fs::create_dir(root.path().join("bin")).unwrap();
     fs::copy("/bin/kill", root.path().join("bin/kill")).unwrap();
-    let (_, key) = unit_setting("LoadCredential").split_once(":/").map(owned).unwrap();
-    assert!(root.path().join(&key).is_file(), "README does not install {key}");
+    let (_, key) = unit_setting("LoadCredential")
+        .split_once(":/")
+        .map(owned)
+        .unwrap();
+    assert!(
+        root.path().join(&key).is_file(),
+        "README does not install {key}"
+    );
     let command = Command::new("systemd-analyze")
         // Only this unit: what it refers to isn't below this root.
         .args(["verify", "--recursive-errors=no", "hearthd.service"])
         .arg(format!("--root={}", root.path().display()))
         .output();
     let Ok(done) = command else {
-        return skip("systemd-analyze", "install Debian's systemd, or run scripts/test");
+        return skip(
+            "systemd-analyze",
+            "install Debian's systemd, or run scripts/test",
+        );
     };
     let said = String::from_utf8_lossy(&done.stderr) + String::from_utf8_lossy(&done.stdout);
-    assert!(done.status.success() && said.is_empty(), "{}: {said}", done.status);
+    assert!(
+        done.status.success() && said.is_empty(),
+        "{}: {said}",
+        done.status
+    );
 }
 
 fn owned((left, right): (&str, &str)) -> (String, String) {
@@ -137,7 +163,8 @@ fn the_key_that_the_unit_hands_over_is_the_one_that_is_read() {
     let file = home.path(name);
     fs::write(&file, "{}").unwrap();
     let folder = file.parent().unwrap().display().to_string();
-    home.environment.insert("CREDENTIALS_DIRECTORY".to_owned(), folder);
+    home.environment
+        .insert("CREDENTIALS_DIRECTORY".to_owned(), folder);
     let mut service = home.spawn("run");
     let status = service.wait_for_exit(EXIT_LIMIT);
     let said = service.log();
@@ -147,14 +174,23 @@ fn the_key_that_the_unit_hands_over_is_the_one_that_is_read() {
 
 /// What stands between the first `opening` and the next quote.
 fn up_to_quote<'a>(text: &'a str, opening: &str) -> &'a str {
-    text.split_once(opening).unwrap().1.split_once('"').unwrap().0
+    text.split_once(opening)
+        .unwrap()
+        .1
+        .split_once('"')
+        .unwrap()
+        .0
 }
 
 /// The arguments of the Dockerfile's instructions of that name, in order.
 fn instructions(name: &str) -> Vec<Vec<String>> {
     let text = read("deploy/Dockerfile");
-    let lines = text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    lines.map(|line| line.split(' ').map(str::to_owned).collect()).collect()
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    lines
+        .map(|line| line.split(' ').map(str::to_owned).collect())
+        .collect()
 }
 
 #[test]
@@ -163,15 +199,26 @@ fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
     let version = up_to_quote(&manifest, "\nrust-version = \"");
     let from = instructions("FROM");
     let image = format!("docker.io/library/rust:{version}-");
-    assert!(from[0][0].starts_with(&image), "{} is not {image}…", from[0][0]);
+    assert!(
+        from[0][0].starts_with(&image),
+        "{} is not {image}…",
+        from[0][0]
+    );
 
     let context = tempfile::tempdir().unwrap();
-    let copies = instructions("COPY").into_iter().filter(|words| !words[0].starts_with("--"));
+    let copies = instructions("COPY")
+        .into_iter()
+        .filter(|words| !words[0].starts_with("--"));
     for mut words in copies {
         let to = context.path().join(words.pop().unwrap());
         fs::create_dir_all(to.parent().unwrap()).unwrap();
         let from = words.iter().map(|word| repository().join(word));
-        let done = Command::new("cp").arg("-r").args(from).arg(to).output().unwrap();
+        let done = Command::new("cp")
+            .arg("-r")
+            .args(from)
+            .arg(to)
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{words:?}: {done:?}");
     }
     // A build of the least, which first reads every manifest and looks for every target.
@@ -180,7 +227,11 @@ fn the_image_is_built_with_our_compiler_from_files_that_suffice() {
         .current_dir(context.path())
         .output()
         .unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(
+        done.status.success(),
+        "{}",
+        String::from_utf8_lossy(&done.stderr)
+    );
 }
 
 #[test]
@@ -201,11 +252,20 @@ fn the_image_runs_as_nobody_with_the_defaults_of_the_code() {
         other => panic!("{name}: {other:?}"),
     };
     let (user, group) = only("USER").split_once(':').map(owned).unwrap();
-    assert!([user, group].iter().all(|id| id.parse::<u32>().is_ok_and(|id| id > 0)));
+    assert!(
+        [user, group]
+            .iter()
+            .all(|id| id.parse::<u32>().is_ok_and(|id| id > 0))
+    );
     let defaults = defaults();
-    assert_eq!(defaults.store.path.parent(), Some(Path::new(&only("VOLUME"))));
+    assert_eq!(
+        defaults.store.path.parent(),
+        Some(Path::new(&only("VOLUME")))
+    );
     assert_eq!(defaults.http.listen.port().to_string(), only("EXPOSE"));
     let unit = unit_setting("ExecStart");
-    let words = [only("ENTRYPOINT"), only("CMD")].join(" ").replace(['[', ']', '"', ','], "");
+    let words = [only("ENTRYPOINT"), only("CMD")]
+        .join(" ")
+        .replace(['[', ']', '"', ','], "");
     assert_eq!(words, unit, "the image and the unit run the same command");
 }

@@ -41,7 +41,11 @@ fn make(scenario: &str) -> Made {
     for message in capture::open(&file).unwrap() {
         let (raw, decoded) = Pipeline::decode(&settings().decode, message.unwrap());
         end = end.max(ClockTime::from_utc(raw.received_at.0.at()));
-        let batch = vec![Arrival { at: end, raw, decoded }];
+        let batch = vec![Arrival {
+            at: end,
+            raw,
+            decoded,
+        }];
         arrivals.extend(batch.iter().cloned());
         let loaded = store.load(&engine.lookup(&batch, end)).unwrap();
         let of_step = engine.step(batch, end, loaded);
@@ -49,7 +53,11 @@ fn make(scenario: &str) -> Made {
         changes.push(of_step);
     }
     let lookup = fresh_engine().lookup(&arrivals, end);
-    Made { changes, lookup, end }
+    Made {
+        changes,
+        lookup,
+        end,
+    }
 }
 
 fn fresh_engine() -> Engine {
@@ -58,7 +66,10 @@ fn fresh_engine() -> Engine {
 
 /// Commits every step; returns the number of the first record.
 fn commit(store: &mut Store, made: &Made) -> u64 {
-    let rows = made.changes.iter().flat_map(|changes| store.commit(changes.clone()).unwrap());
+    let rows = made
+        .changes
+        .iter()
+        .flat_map(|changes| store.commit(changes.clone()).unwrap());
     rows.map(|row| row.sequence).min().unwrap()
 }
 
@@ -66,21 +77,34 @@ fn commit(store: &mut Store, made: &Made) -> u64 {
 fn all_of(store: &Store, lookup: &Lookup) -> String {
     let mut restored = store.restore().unwrap();
     restored.nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
-    restored.traits.sort_by(|a, b| (&a.resource, &a.name).cmp(&(&b.resource, &b.name)));
+    restored
+        .traits
+        .sort_by(|a, b| (&a.resource, &a.name).cmp(&(&b.resource, &b.name)));
     restored.deadlines.sort();
     let loaded = store.load(lookup).unwrap();
-    format!("{restored:#?}\n{loaded:#?}\n{:#?}", store.notifications().unwrap())
+    format!(
+        "{restored:#?}\n{loaded:#?}\n{:#?}",
+        store.notifications().unwrap()
+    )
 }
 
 fn lines(store: &Store) -> Vec<String> {
-    store.journal(0, usize::MAX).unwrap().into_iter().map(|row| row.line).collect()
+    store
+        .journal(0, usize::MAX)
+        .unwrap()
+        .into_iter()
+        .map(|row| row.line)
+        .collect()
 }
 
 #[test]
 fn every_store_gives_back_the_same() {
-    for scenario in
-        ["shared_session", "late_events", "structure_deleted_and_back", "clip_before_motion"]
-    {
+    for scenario in [
+        "shared_session",
+        "late_events",
+        "structure_deleted_and_back",
+        "clip_before_motion",
+    ] {
         let made = make(scenario);
         let (mut in_memory, disk) = (memory(), Disk::new());
         let mut on_disk = disk.store();
@@ -94,7 +118,11 @@ fn every_store_gives_back_the_same() {
         assert_eq!(all_of(&on_disk, &made.lookup), expected, "{scenario}");
         assert_eq!(lines(&on_disk), lines(&in_memory));
         drop(on_disk);
-        assert_eq!(all_of(&disk.store(), &made.lookup), expected, "{scenario}, opened again");
+        assert_eq!(
+            all_of(&disk.store(), &made.lookup),
+            expected,
+            "{scenario}, opened again"
+        );
     }
 }
 
@@ -107,9 +135,16 @@ fn what_a_step_needs_is_found() {
         assert_eq!(loaded.payloads.len(), 5);
         assert_eq!(loaded.notifications.len(), 2);
         assert_eq!(loaded.ordering_keys.len(), 3, "two threads and the device");
-        let shared = loaded.sessions.values().find(|session| session.members.len() == 2).unwrap();
+        let shared = loaded
+            .sessions
+            .values()
+            .find(|session| session.members.len() == 2)
+            .unwrap();
         assert_eq!(shared.clips.len(), 1);
-        assert_eq!(store.load(&Lookup::default()).unwrap().notifications.len(), 0);
+        assert_eq!(
+            store.load(&Lookup::default()).unwrap().notifications.len(),
+            0
+        );
     });
 }
 
@@ -122,24 +157,42 @@ fn the_journal_is_numbered_from_one_without_a_gap() {
         let sequences: Vec<u64> = rows.iter().map(|row| row.sequence).collect();
         assert_eq!(sequences, (1..=rows.len() as u64).collect::<Vec<_>>());
         for row in &rows {
-            assert!(row.line.contains(&format!("\"sequence\":\"{:020}\"", row.sequence)));
-            assert!(row.line.contains(&format!("\"hearthd.{}\"", row.kind.as_str())));
+            assert!(
+                row.line
+                    .contains(&format!("\"sequence\":\"{:020}\"", row.sequence))
+            );
+            assert!(
+                row.line
+                    .contains(&format!("\"hearthd.{}\"", row.kind.as_str()))
+            );
         }
         let page = store.journal(2, 3).unwrap();
-        assert_eq!(page.iter().map(|row| row.sequence).collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(
+            page.iter().map(|row| row.sequence).collect::<Vec<_>>(),
+            [3, 4, 5]
+        );
     });
 }
 
 #[test]
 fn numbers_go_on_after_the_journal_was_forgotten() {
-    let (first, second) = (make("s1_doorbell_with_clip"), make("s4_legacy_camera_no_threads"));
+    let (first, second) = (
+        make("s1_doorbell_with_clip"),
+        make("s4_legacy_camera_no_threads"),
+    );
     on_each(|store| {
         commit(store, &first);
         let last = lines(store).len() as u64;
-        let nothing = Retention { journal_bytes: 0, ..FOREVER };
+        let nothing = Retention {
+            journal_bytes: 0,
+            ..FOREVER
+        };
         store.trim(first.end, &nothing).unwrap();
         assert!(lines(store).is_empty());
-        assert_eq!(store.commit(second.changes[0].clone()).unwrap()[0].sequence, last + 1);
+        assert_eq!(
+            store.commit(second.changes[0].clone()).unwrap()[0].sequence,
+            last + 1
+        );
         assert_eq!(store.journal(last, 1).unwrap()[0].sequence, last + 1);
     });
 }
@@ -152,9 +205,25 @@ fn the_journal_keeps_the_newest_records_within_its_size() {
         let all = lines(store);
         let kept = &all[all.len() - 2..];
         let journal_bytes = kept.iter().map(|line| line.len() as u64).sum();
-        store.trim(made.end, &Retention { journal_bytes, ..FOREVER }).unwrap();
+        store
+            .trim(
+                made.end,
+                &Retention {
+                    journal_bytes,
+                    ..FOREVER
+                },
+            )
+            .unwrap();
         assert_eq!(lines(store), kept);
-        store.trim(made.end, &Retention { journal_bytes: journal_bytes - 1, ..FOREVER }).unwrap();
+        store
+            .trim(
+                made.end,
+                &Retention {
+                    journal_bytes: journal_bytes - 1,
+                    ..FOREVER
+                },
+            )
+            .unwrap();
         assert_eq!(lines(store), kept[1..]);
     });
 }
@@ -163,13 +232,18 @@ fn the_journal_keeps_the_newest_records_within_its_size() {
 fn the_journal_keeps_records_for_its_age() {
     let made = make("s1_doorbell_with_clip");
     let age = Duration::from_secs(3600);
-    let retention = Retention { journal_age: age, ..FOREVER };
+    let retention = Retention {
+        journal_age: age,
+        ..FOREVER
+    };
     on_each(|store| {
         commit(store, &made);
         let all = lines(store);
         let of_first = made.changes[0].records.len();
         let expired = made.changes[0].at.after(age);
-        store.trim(expired.before(Duration::from_nanos(1)), &retention).unwrap();
+        store
+            .trim(expired.before(Duration::from_nanos(1)), &retention)
+            .unwrap();
         assert_eq!(lines(store), all);
         store.trim(expired, &retention).unwrap();
         assert_eq!(lines(store), all[of_first..]);
@@ -185,7 +259,12 @@ fn what_is_past_the_horizon_is_forgotten_and_nothing_before() {
         commit(store, &made);
         let before = all_of(store, &made.lookup);
         let first = made.changes[0].at;
-        store.trim(first.after(horizon).before(Duration::from_nanos(1)), &retention).unwrap();
+        store
+            .trim(
+                first.after(horizon).before(Duration::from_nanos(1)),
+                &retention,
+            )
+            .unwrap();
         assert_eq!(all_of(store, &made.lookup), before);
 
         store.trim(made.end.after(horizon), &retention).unwrap();
@@ -198,7 +277,12 @@ fn what_is_past_the_horizon_is_forgotten_and_nothing_before() {
         let restored = store.restore().unwrap();
         assert!(!restored.deadlines.is_empty() && !restored.held.is_empty());
         let open: Vec<_> = restored.deadlines.iter().map(|(id, _)| *id).collect();
-        let kept: Vec<_> = store.notifications().unwrap().into_iter().map(|(id, _)| id).collect();
+        let kept: Vec<_> = store
+            .notifications()
+            .unwrap()
+            .into_iter()
+            .map(|(id, _)| id)
+            .collect();
         assert_eq!(kept.len(), open.len());
         assert!(kept.iter().all(|id| open.contains(id)));
         assert!(!restored.nodes.is_empty());
@@ -212,10 +296,17 @@ fn closed_notifications_are_forgotten_with_their_sessions() {
         commit(store, &made);
         assert_eq!(store.notifications().unwrap().len(), 2);
         let horizon = Duration::from_secs(3600);
-        store.trim(made.end.after(horizon), &Retention { horizon, ..FOREVER }).unwrap();
+        store
+            .trim(made.end.after(horizon), &Retention { horizon, ..FOREVER })
+            .unwrap();
         assert!(store.notifications().unwrap().is_empty());
         let loaded = store.load(&made.lookup).unwrap();
-        assert!(loaded.sessions.values().all(|session| session.members.is_empty()));
+        assert!(
+            loaded
+                .sessions
+                .values()
+                .all(|session| session.members.is_empty())
+        );
     });
 }
 
@@ -268,16 +359,27 @@ fn sinks_that_are_set_are_told_what_they_lost() {
     store.set_cursor("unset", 1).unwrap();
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     store.set_sinks(names(&["bell", "lamp", "never_delivered"]));
-    let full = Retention { journal_bytes: 0, ..FOREVER };
+    let full = Retention {
+        journal_bytes: 0,
+        ..FOREVER
+    };
     let trimmed = store.trim(ClockTime::default(), &full).unwrap();
-    let lost = |sink: &str, first, last, loss| Lost { sink: sink.to_owned(), first, last, loss };
+    let lost = |sink: &str, first, last, loss| Lost {
+        sink: sink.to_owned(),
+        first,
+        last,
+        loss,
+    };
     let expected = [
         lost("bell", 3, last, Loss::JournalFull),
         lost("never_delivered", 1, last, Loss::JournalFull),
     ];
     assert_eq!(trimmed.lost, expected);
     let cursors = ["bell", "lamp", "never_delivered", "unset"];
-    assert_eq!(cursors.map(|sink| store.cursor(sink).unwrap()), [last, last, last, 1]);
+    assert_eq!(
+        cursors.map(|sink| store.cursor(sink).unwrap()),
+        [last, last, last, 1]
+    );
 
     // One that is back is owed what is there, not what went meanwhile.
     drop(store);
@@ -286,12 +388,22 @@ fn sinks_that_are_set_are_told_what_they_lost() {
     store.trim(ClockTime::default(), &FOREVER).unwrap();
     let second = make("shared_session");
     commit(&mut store, &second);
-    let expired = Retention { journal_age: Duration::ZERO, ..FOREVER };
+    let expired = Retention {
+        journal_age: Duration::ZERO,
+        ..FOREVER
+    };
     let trimmed = store.trim(second.end, &expired).unwrap();
     let newest = store.last_sequence().unwrap();
-    assert_eq!(trimmed.lost, [lost("unset", last + 1, newest, Loss::JournalExpired)]);
-    let reasons: Vec<_> =
-        store.dead_letters(9).unwrap().into_iter().map(|row| row.reason).collect();
+    assert_eq!(
+        trimmed.lost,
+        [lost("unset", last + 1, newest, Loss::JournalExpired)]
+    );
+    let reasons: Vec<_> = store
+        .dead_letters(9)
+        .unwrap()
+        .into_iter()
+        .map(|row| row.reason)
+        .collect();
     assert_eq!(reasons, ["journal_full", "journal_full", "journal_expired"]);
 }
 

@@ -81,7 +81,9 @@ impl Original {
             earlier.push(content(&disk.path()));
             if commit == COMMITS / 2 {
                 let other = Connection::open(disk.path()).unwrap();
-                other.query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(())).unwrap();
+                other
+                    .query_row("PRAGMA wal_checkpoint(RESTART)", [], |_| Ok(()))
+                    .unwrap();
             }
         }
         pipeline.store_mut().set_cursor("bell", 2).unwrap();
@@ -91,7 +93,12 @@ impl Original {
         );
         let content = content(&disk.path());
         drop(pipeline);
-        Self { killed, closed: files(&disk.path()), content, earlier }
+        Self {
+            killed,
+            closed: files(&disk.path()),
+            content,
+            earlier,
+        }
     }
 }
 
@@ -110,7 +117,11 @@ fn feed(pipeline: &mut Pipeline, first: usize) -> Result<(), StoreError> {
                     "sdm.devices.events.CameraClipPreview.ClipPreview": clip},
                 "traits": {"sdm.devices.traits.Info": {"customName": format!("door {index}")}}},
         });
-        let event = if index.is_multiple_of(20) { json!("bad") } else { event };
+        let event = if index.is_multiple_of(20) {
+            json!("bad")
+        } else {
+            event
+        };
         json!({"publishTime": time, "messageId": format!("m{index}"), "event": event}).to_string()
     };
     let lines: Vec<String> = (first..first + BATCH).map(line).collect();
@@ -119,22 +130,37 @@ fn feed(pipeline: &mut Pipeline, first: usize) -> Result<(), StoreError> {
     for message in messages(&lines) {
         let (raw, decoded) = Pipeline::decode(&settings().decode, message);
         until = ClockTime::from_utc(raw.received_at.0.at());
-        arrivals.push(Arrival { at: until, raw, decoded });
+        arrivals.push(Arrival {
+            at: until,
+            raw,
+            decoded,
+        });
     }
     pipeline.step(arrivals, until).map(drop)
 }
 
 /// What is there, but for empty files: a reader leaves an empty log.
 fn files(store: &Path) -> Files {
-    let read = |name: &&str| Some(((*name).to_owned(), fs::read(store.with_file_name(name)).ok()?));
-    FILES.iter().filter_map(read).filter(|(_, bytes)| !bytes.is_empty()).collect()
+    let read = |name: &&str| {
+        Some((
+            (*name).to_owned(),
+            fs::read(store.with_file_name(name)).ok()?,
+        ))
+    };
+    FILES
+        .iter()
+        .filter_map(read)
+        .filter(|(_, bytes)| !bytes.is_empty())
+        .collect()
 }
 
 /// All rows of all tables, seen by SQLite alone.
 fn content(store: &Path) -> Content {
     let connection = Connection::open_with_flags(store, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let rows = |table: &'static str| {
-        let mut statement = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+        let mut statement = connection
+            .prepare(&format!("SELECT * FROM {table}"))
+            .unwrap();
         let columns = statement.column_count();
         let row = |row: &rusqlite::Row<'_>| {
             let mut text = String::new();
@@ -145,8 +171,9 @@ fn content(store: &Path) -> Content {
         };
         // A row that can't be read has a text of its own, equal to no other.
         let rows = statement.query_map([], row).unwrap();
-        let mut rows: Vec<String> =
-            rows.map(|row| row.unwrap_or_else(|error| format!("unreadable: {error}"))).collect();
+        let mut rows: Vec<String> = rows
+            .map(|row| row.unwrap_or_else(|error| format!("unreadable: {error}")))
+            .collect();
         rows.sort();
         (table, rows)
     };
@@ -180,7 +207,10 @@ impl Folder {
         if let Ok(reader) = Sqlite::open_read_only(&self.store()) {
             drop(read_all(&Store::Sqlite(Box::new(reader))));
         }
-        assert!(files(&self.store()) == before, "a reader wrote to the files");
+        assert!(
+            files(&self.store()) == before,
+            "a reader wrote to the files"
+        );
         let sqlite = match open(&self.store()) {
             Ok(sqlite) => sqlite,
             Err(error) => {
@@ -194,20 +224,29 @@ impl Folder {
         match run(sqlite) {
             Err(error) => {
                 // Damage to pages is met before anything is written; that of a value, when read.
-                assert!(error.is_fatal() && is_of_row(&error), "met too late: {error}");
+                assert!(
+                    error.is_fatal() && is_of_row(&error),
+                    "met too late: {error}"
+                );
                 Outcome::Refused(error.to_string())
             }
             Ok(()) if found == original.content => Outcome::Recovered,
             Ok(()) if original.earlier.contains(&found) => Outcome::Earlier,
             Ok(()) if rows(&found) == rows(&original.content) => Outcome::Changed,
-            Ok(()) => panic!("rows were lost: {:?} of {:?}", rows(&found), rows(&original.content)),
+            Ok(()) => panic!(
+                "rows were lost: {:?} of {:?}",
+                rows(&found),
+                rows(&original.content)
+            ),
         }
     }
 
     /// The reason why it is refused, at each try, with the files left as they are.
     fn refused(&self, original: &Original) -> String {
         let outcome = self.start(original);
-        let Outcome::Refused(why) = outcome else { panic!("{outcome:?}") };
+        let Outcome::Refused(why) = outcome else {
+            panic!("{outcome:?}")
+        };
         why
     }
 }
@@ -260,12 +299,19 @@ fn read_all(store: &Store) -> Result<(), StoreError> {
 }
 
 fn rows(content: &Content) -> BTreeMap<&'static str, usize> {
-    content.iter().map(|(table, rows)| (*table, rows.len())).collect()
+    content
+        .iter()
+        .map(|(table, rows)| (*table, rows.len()))
+        .collect()
 }
 
 /// One seeded change of one file; says what it did.
 fn mutate(files: &mut Files, rng: &mut Rng) -> String {
-    let names: Vec<&str> = FILES[..2].iter().copied().filter(|n| files.contains_key(*n)).collect();
+    let names: Vec<&str> = FILES[..2]
+        .iter()
+        .copied()
+        .filter(|n| files.contains_key(*n))
+        .collect();
     let name = names[rng.usize(..names.len())];
     let bytes = files.get_mut(name).unwrap();
     let length = bytes.len();
@@ -319,7 +365,12 @@ fn two_hundred_damaged_stores_are_recovered_or_refused() {
     let mut changed = BTreeSet::new();
     for seed in 0..200 {
         let mut rng = Rng::with_seed(seed);
-        let mut files = if seed % 4 == 0 { &original.closed } else { &original.killed }.clone();
+        let mut files = if seed % 4 == 0 {
+            &original.closed
+        } else {
+            &original.killed
+        }
+        .clone();
         let what = mutate(&mut files, &mut rng);
         let folder = Folder::new(&files);
         let outcome = catch_unwind(AssertUnwindSafe(|| folder.start(original)));
@@ -343,18 +394,32 @@ fn two_hundred_damaged_stores_are_recovered_or_refused() {
     }
     // Not with `eprintln!`: the output of tests that pass is hidden.
     let mut stderr = std::io::stderr().lock();
-    writeln!(stderr, "\ndamaged stores: {counts:?}; not noticed: {changed:?}").unwrap();
+    writeln!(
+        stderr,
+        "\ndamaged stores: {counts:?}; not noticed: {changed:?}"
+    )
+    .unwrap();
     for name in ["recovered", "refused"] {
         assert!(counts[name] > 5, "the damage is one-sided: {counts:?}");
     }
-    assert!(changed.iter().all(|what| what.contains("flipped") || what.contains("zeros")));
+    assert!(
+        changed
+            .iter()
+            .all(|what| what.contains("flipped") || what.contains("zeros"))
+    );
 }
 
 #[test]
 fn a_store_that_was_killed_holds_every_commit() {
     let original = &*ORIGINAL;
-    assert_eq!(Folder::new(&original.killed).start(original), Outcome::Recovered);
-    assert_eq!(Folder::new(&original.closed).start(original), Outcome::Recovered);
+    assert_eq!(
+        Folder::new(&original.killed).start(original),
+        Outcome::Recovered
+    );
+    assert_eq!(
+        Folder::new(&original.closed).start(original),
+        Outcome::Recovered
+    );
     assert!(!original.closed.contains_key("hearthd.db-wal"));
 
     // A reading command may be the first, and changes nothing.
@@ -375,7 +440,11 @@ fn a_log_that_is_missing_is_noticed() {
     let reader = Sqlite::open_read_only(&folder.store()).unwrap_err();
     assert!(matches!(reader, StoreError::RolledBack { .. }), "{reader}");
     let why = folder.refused(original);
-    for words in [" commits of ", "its log is missing or cut", "put back what is missing"] {
+    for words in [
+        " commits of ",
+        "its log is missing or cut",
+        "put back what is missing",
+    ] {
         assert!(why.contains(words), "{why}");
     }
     // Accepting the loss takes the step that the message names.
@@ -394,7 +463,10 @@ fn a_log_that_ends_early_is_noticed_or_a_start_of_the_whole() {
         let log = files.get_mut("hearthd.db-wal").unwrap();
         log.truncate(rng.usize(..log.len()));
         let outcome = Folder::new(&files).start(original);
-        assert!(matches!(outcome, Outcome::Refused(_) | Outcome::Recovered), "{outcome:?}");
+        assert!(
+            matches!(outcome, Outcome::Refused(_) | Outcome::Recovered),
+            "{outcome:?}"
+        );
         // Without the mark nobody can know. What is there is still of one moment.
         files.remove("hearthd.db.mark");
         let outcome = Folder::new(&files).start(original);
@@ -406,9 +478,15 @@ fn a_log_that_ends_early_is_noticed_or_a_start_of_the_whole() {
 fn the_log_of_another_store_is_noticed_and_not_written_back() {
     let (original, other) = (&*ORIGINAL, Original::new());
     let mut files = original.killed.clone();
-    files.insert("hearthd.db-wal".to_owned(), other.killed["hearthd.db-wal"].clone());
+    files.insert(
+        "hearthd.db-wal".to_owned(),
+        other.killed["hearthd.db-wal"].clone(),
+    );
     let why = Folder::new(&files).refused(original);
-    assert!(why.contains("it is another store") || why.contains("damaged"), "{why}");
+    assert!(
+        why.contains("it is another store") || why.contains("damaged"),
+        "{why}"
+    );
 }
 
 #[test]
@@ -416,9 +494,15 @@ fn an_older_copy_is_used_only_if_that_is_meant() {
     let (original, backup) = (&*ORIGINAL, Disk::new());
     let folder = Folder::new(&original.killed);
     let copy = format!("VACUUM INTO '{}'", backup.path().display());
-    Connection::open(folder.store()).unwrap().execute_batch(&copy).unwrap();
-    let mut pipeline =
-        Pipeline::open(Store::Sqlite(Box::new(open_sqlite(&folder.store()))), settings()).unwrap();
+    Connection::open(folder.store())
+        .unwrap()
+        .execute_batch(&copy)
+        .unwrap();
+    let mut pipeline = Pipeline::open(
+        Store::Sqlite(Box::new(open_sqlite(&folder.store()))),
+        settings(),
+    )
+    .unwrap();
     feed(&mut pipeline, COMMITS * BATCH).unwrap();
     drop(pipeline);
     fs::copy(backup.path(), folder.store()).unwrap();
@@ -431,7 +515,11 @@ fn an_older_copy_is_used_only_if_that_is_meant() {
     };
     assert_eq!(mode(&Connection::open(backup.path()).unwrap()), "delete");
     assert_eq!(folder.start(original), Outcome::Recovered);
-    assert_eq!(mode(&Connection::open(folder.store()).unwrap()), "wal", "as every other store");
+    assert_eq!(
+        mode(&Connection::open(folder.store()).unwrap()),
+        "wal",
+        "as every other store"
+    );
 }
 
 #[test]
@@ -453,31 +541,64 @@ fn a_store_that_is_gone_is_not_made_anew() {
 fn what_is_no_whole_store_is_refused() {
     let original = &*ORIGINAL;
     for (sql, words) in [
-        ("PRAGMA application_id = 7", "an SQLite file of another program"),
+        (
+            "PRAGMA application_id = 7",
+            "an SQLite file of another program",
+        ),
         ("PRAGMA user_version = 99", "run the newer hearthd"),
         ("PRAGMA user_version = 1", "move"),
         ("PRAGMA user_version = 0", "start anew"),
         ("DROP TABLE clips", "clips is missing"),
         ("DROP INDEX payloads_at", "payloads_at is missing"),
-        ("ALTER TABLE held ADD COLUMN more TEXT", "held is missing, or not as it was made"),
-        ("DELETE FROM meta WHERE name = 'clock'", "a row can't be read"),
-        ("DELETE FROM meta WHERE name = 'last_sequence'", "a row can't be read"),
-        ("UPDATE meta SET value = 3 WHERE name = 'last_sequence'", "its last record was 3"),
-        ("UPDATE held SET row = substr(row, 2)", "a row can't be read"),
-        ("UPDATE notifications SET state = '{}'", "a row can't be read"),
-        ("UPDATE quarantine SET reason = 'none'", "a row can't be read"),
+        (
+            "ALTER TABLE held ADD COLUMN more TEXT",
+            "held is missing, or not as it was made",
+        ),
+        (
+            "DELETE FROM meta WHERE name = 'clock'",
+            "a row can't be read",
+        ),
+        (
+            "DELETE FROM meta WHERE name = 'last_sequence'",
+            "a row can't be read",
+        ),
+        (
+            "UPDATE meta SET value = 3 WHERE name = 'last_sequence'",
+            "its last record was 3",
+        ),
+        (
+            "UPDATE held SET row = substr(row, 2)",
+            "a row can't be read",
+        ),
+        (
+            "UPDATE notifications SET state = '{}'",
+            "a row can't be read",
+        ),
+        (
+            "UPDATE quarantine SET reason = 'none'",
+            "a row can't be read",
+        ),
         ("UPDATE journal SET kind = 'none'", "a row can't be read"),
     ] {
         let folder = Folder::new(&original.closed);
-        Connection::open(folder.store()).unwrap().execute_batch(sql).unwrap();
+        Connection::open(folder.store())
+            .unwrap()
+            .execute_batch(sql)
+            .unwrap();
         let why = folder.refused(original);
         assert!(why.contains(words), "{sql}: {why}");
-        assert!(why.contains(folder.store().to_str().unwrap()), "{sql}: {why}");
+        assert!(
+            why.contains(folder.store().to_str().unwrap()),
+            "{sql}: {why}"
+        );
     }
     let folder = Folder(Disk::new());
     fs::create_dir(folder.store()).unwrap();
     let why = open(&folder.store()).unwrap_err().to_string();
-    assert!(why.contains("not a file") && why.contains("name another file"), "{why}");
+    assert!(
+        why.contains("not a file") && why.contains("name another file"),
+        "{why}"
+    );
 }
 
 #[test]

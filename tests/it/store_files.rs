@@ -19,7 +19,12 @@ const SCENARIO: &str = "scenarios/odd_01_not_json.jsonl";
 
 fn replay_into(store: &Path) -> Done {
     let scenario = fixture(SCENARIO);
-    hearthd(&["replay".as_ref(), "--state".as_ref(), store.as_os_str(), scenario.as_os_str()])
+    hearthd(&[
+        "replay".as_ref(),
+        "--state".as_ref(),
+        store.as_os_str(),
+        scenario.as_os_str(),
+    ])
 }
 
 /// A folder with a store of one scenario.
@@ -34,11 +39,24 @@ fn stored() -> (tempfile::TempDir, PathBuf) {
 fn refused(path: &Path, words: &[&str]) {
     let before = fs::read(path).unwrap();
     let done = replay_into(path);
-    assert_eq!((done.code, done.stdout.as_str()), (1, ""), "{}", done.stderr);
+    assert_eq!(
+        (done.code, done.stdout.as_str()),
+        (1, ""),
+        "{}",
+        done.stderr
+    );
     for word in words {
-        assert!(done.stderr.contains(word), "{word:?} is not in {}", done.stderr);
+        assert!(
+            done.stderr.contains(word),
+            "{word:?} is not in {}",
+            done.stderr
+        );
     }
-    assert!(done.stderr.contains(path.to_str().unwrap()), "{}", done.stderr);
+    assert!(
+        done.stderr.contains(path.to_str().unwrap()),
+        "{}",
+        done.stderr
+    );
     assert!(fs::read(path).unwrap() == before, "the file was written to");
 }
 
@@ -59,7 +77,14 @@ fn a_second_writer_is_refused_and_a_reader_is_not() {
     let (_folder, path) = stored();
     let writer = Sqlite::open(&path).unwrap();
     refused(&path, &["in use by another process", "stop that one first"]);
-    let reader = hearthd(&["graph", "--format", "json", "--store", path.to_str().unwrap()]).ok();
+    let reader = hearthd(&[
+        "graph",
+        "--format",
+        "json",
+        "--store",
+        path.to_str().unwrap(),
+    ])
+    .ok();
     assert!(reader.stdout.contains("front-door"), "{}", reader.stdout);
     drop(writer);
 }
@@ -69,14 +94,20 @@ fn files_of_others_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("notes.txt");
     fs::write(&text, "not a database, but somebody's notes\n".repeat(100)).unwrap();
-    refused(&text, &["not a hearthd store", "name another file in store.path"]);
+    refused(
+        &text,
+        &["not a hearthd store", "name another file in store.path"],
+    );
 
     let empty = folder.path().join("empty.db");
     fs::write(&empty, "").unwrap();
     refused(&empty, &["not a hearthd store", "an empty file"]);
 
     let other = folder.path().join("other.db");
-    Connection::open(&other).unwrap().execute_batch("CREATE TABLE songs (title TEXT)").unwrap();
+    Connection::open(&other)
+        .unwrap()
+        .execute_batch("CREATE TABLE songs (title TEXT)")
+        .unwrap();
     refused(&other, &["not a hearthd store", "another program"]);
 }
 
@@ -105,7 +136,8 @@ fn a_folder_that_can_not_be_written_to_is_named() {
     let done = replay_into(&file.join("hearthd.db"));
     assert_eq!((done.code, done.stdout.as_str()), (1, ""));
     assert!(
-        done.stderr.contains("check that its folder exists and is writable"),
+        done.stderr
+            .contains("check that its folder exists and is writable"),
         "{}",
         done.stderr
     );
@@ -125,14 +157,27 @@ fn a_missing_store_is_not_made_by_a_reader() {
 #[test]
 fn bad_lines_are_in_quarantine_with_their_place() {
     let (_folder, path) = stored();
-    let done = hearthd(&["quarantine", "--format", "json", "--store", path.to_str().unwrap()]).ok();
-    let rows: Vec<Value> =
-        done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let done = hearthd(&[
+        "quarantine",
+        "--format",
+        "json",
+        "--store",
+        path.to_str().unwrap(),
+    ])
+    .ok();
+    let rows: Vec<Value> = done
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     let place = |line: usize| format!("{}:{line}", fixture(SCENARIO).display());
     assert_eq!(rows.len(), 12);
     let hello = &rows[0];
     assert_eq!(hello["place"], place(1));
-    assert_eq!((&hello["reason"], &hello["raw"]), (&"not_json".into(), &"aGVsbG8=".into()));
+    assert_eq!(
+        (&hello["reason"], &hello["raw"]),
+        (&"not_json".into(), &"aGVsbG8=".into())
+    );
     let cut = rows.iter().find(|row| row["place"] == place(8)).unwrap();
     assert_eq!(cut["reason"], "bad_line");
     let toaster = rows.last().unwrap();
@@ -158,7 +203,12 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
     let mut store = Store::Sqlite(Box::new(Sqlite::open(&path).unwrap()));
     let endless = Connection::open(&path).unwrap();
     endless.execute_batch("BEGIN; SELECT * FROM meta").unwrap();
-    let log = || path.with_file_name("hearthd.db-wal").metadata().unwrap().len();
+    let log = || {
+        path.with_file_name("hearthd.db-wal")
+            .metadata()
+            .unwrap()
+            .len()
+    };
     let mut longest = 0;
     let error = loop {
         assert!(longest < 2 * LOG_MAX, "the log has no bound");
@@ -167,9 +217,15 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
             Err(error) => break error,
         }
     };
-    assert!(longest > LOG_MAX && longest < LOG_MAX + (20 << 20), "{longest}");
+    assert!(
+        longest > LOG_MAX && longest < LOG_MAX + (20 << 20),
+        "{longest}"
+    );
     assert!(matches!(error, StoreError::LogHeld { .. }), "{error:?}");
-    assert!(error.to_string().contains("end that program (`fuser"), "{error}");
+    assert!(
+        error.to_string().contains("end that program (`fuser"),
+        "{error}"
+    );
     assert!(!error.is_fatal() && !error.is_full());
     store.commit(large()).unwrap_err();
     assert_eq!(log(), longest, "nothing is written any more");
@@ -195,6 +251,15 @@ fn large() -> Changes {
     };
     let (key, at) = (DedupeKey([0; 16]), ClockTime(1));
     let reject = Reject::new(Reason::NotJson, "not JSON");
-    let quarantined = vec![Quarantined { key, at, reject, raw }];
-    Changes { at, quarantined, ..Changes::default() }
+    let quarantined = vec![Quarantined {
+        key,
+        at,
+        reject,
+        raw,
+    }];
+    Changes {
+        at,
+        quarantined,
+        ..Changes::default()
+    }
 }

@@ -46,7 +46,11 @@ fn batch(first: usize) -> Vec<Arrival> {
     let lines: Vec<String> = (first..first + BATCH).map(line).collect();
     let arrive = |message| {
         let (raw, decoded) = Pipeline::decode(&settings().decode, message);
-        Arrival { at: ClockTime::from_utc(raw.received_at.0.at()), raw, decoded }
+        Arrival {
+            at: ClockTime::from_utc(raw.received_at.0.at()),
+            raw,
+            decoded,
+        }
     };
     messages(&lines).into_iter().map(arrive).collect()
 }
@@ -56,7 +60,10 @@ fn feed(pipeline: &mut Pipeline, first: usize) -> Result<ClockTime, StoreError> 
     let arrivals = batch(first);
     let now = arrivals[BATCH - 1].at;
     let committed = pipeline.step(arrivals, now)?;
-    assert_eq!((committed.tally.received, committed.tally.duplicates), (BATCH as u64, 0));
+    assert_eq!(
+        (committed.tally.received, committed.tally.duplicates),
+        (BATCH as u64, 0)
+    );
     Ok(now)
 }
 
@@ -69,7 +76,12 @@ fn feed_until_full(pipeline: &mut Pipeline, mut first: usize) -> usize {
         }
     };
     assert!(error.is_full() && !error.is_fatal(), "{error:?}");
-    assert!(error.to_string().contains("its disk is full, free some space"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("its disk is full, free some space"),
+        "{error}"
+    );
     first
 }
 
@@ -86,7 +98,9 @@ fn finish(mut pipeline: Pipeline, messages: usize) {
 
 #[test]
 fn a_full_disk_stops_commits_and_freed_space_resumes_them() {
-    let Some(disk) = SmallDisk::new(24) else { return };
+    let Some(disk) = SmallDisk::new(24) else {
+        return;
+    };
     let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
     pipeline.store().restore_reserve().unwrap();
     let now = feed(&mut pipeline, 0).unwrap();
@@ -106,7 +120,9 @@ fn a_full_disk_stops_commits_and_freed_space_resumes_them() {
 
 #[test]
 fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
-    let Some(disk) = SmallDisk::new(40) else { return };
+    let Some(disk) = SmallDisk::new(40) else {
+        return;
+    };
     let settings = short_lived();
     let mut pipeline = Pipeline::open(store(&disk), settings.clone()).unwrap();
     pipeline.store().restore_reserve().unwrap();
@@ -118,7 +134,9 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
     let written = pipeline.store().journal(0, usize::MAX).unwrap().len();
     // The log takes no space that it could be written anew in.
     let other = Connection::open(disk.path("hearthd.db")).unwrap();
-    other.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    other
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
     drop(other);
     disk.fill();
     let full = feed_until_full(&mut pipeline, old);
@@ -146,16 +164,24 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
 
 #[test]
 fn a_store_opens_on_a_full_disk() {
-    let Some(disk) = SmallDisk::new(24) else { return };
+    let Some(disk) = SmallDisk::new(24) else {
+        return;
+    };
     let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
     pipeline.store().restore_reserve().unwrap();
     feed(&mut pipeline, 0).unwrap();
     drop(pipeline);
-    assert!(!disk.path("hearthd.db-shm").exists(), "opening has to make the log's index anew");
+    assert!(
+        !disk.path("hearthd.db-shm").exists(),
+        "opening has to make the log's index anew"
+    );
     disk.fill();
     let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
     let error = pipeline.store().restore_reserve().unwrap_err();
-    assert!(error.is_full() && error.to_string().contains("hearthd.db.reserve"), "{error}");
+    assert!(
+        error.is_full() && error.to_string().contains("hearthd.db.reserve"),
+        "{error}"
+    );
     let next = feed_until_full(&mut pipeline, BATCH);
     disk.free();
     pipeline.store().restore_reserve().unwrap();
@@ -165,16 +191,26 @@ fn a_store_opens_on_a_full_disk() {
 
 #[test]
 fn the_reserve_takes_real_space_or_none() {
-    let Some(disk) = SmallDisk::new(16) else { return };
+    let Some(disk) = SmallDisk::new(16) else {
+        return;
+    };
     let store = store(&disk);
     store.restore_reserve().unwrap();
     let made = reserve(&disk).metadata().unwrap();
     assert_eq!((made.blocks() * 512, made.mode() & 0o777), (8 << 20, 0o600));
     store.restore_reserve().unwrap();
-    assert_eq!(reserve(&disk).metadata().unwrap().modified().unwrap(), made.modified().unwrap());
+    assert_eq!(
+        reserve(&disk).metadata().unwrap().modified().unwrap(),
+        made.modified().unwrap()
+    );
 
     // A crash may have left half of it.
-    File::options().write(true).open(reserve(&disk)).unwrap().set_len(4 << 20).unwrap();
+    File::options()
+        .write(true)
+        .open(reserve(&disk))
+        .unwrap()
+        .set_len(4 << 20)
+        .unwrap();
     store.restore_reserve().unwrap();
     assert_eq!(reserve(&disk).metadata().unwrap().blocks() * 512, 8 << 20);
 
@@ -189,15 +225,26 @@ fn the_reserve_takes_real_space_or_none() {
 
 #[test]
 fn a_disk_that_is_read_only_is_named() {
-    let Some(disk) = SmallDisk::new(16) else { return };
+    let Some(disk) = SmallDisk::new(16) else {
+        return;
+    };
     drop(store(&disk));
     disk.make_read_only();
     let path = disk.path("hearthd.db");
     let error = Sqlite::open(&path).unwrap_err();
-    assert!(error.to_string().contains("folder exists and is writable"), "{error}");
-    assert_eq!(error.source().unwrap().to_string(), "Read-only file system (os error 30)");
+    assert!(
+        error.to_string().contains("folder exists and is writable"),
+        "{error}"
+    );
+    assert_eq!(
+        error.source().unwrap().to_string(),
+        "Read-only file system (os error 30)"
+    );
     let error = Sqlite::open_read_only(&path).unwrap_err();
-    assert!(error.to_string().contains("its disk is read-only"), "{error}");
+    assert!(
+        error.to_string().contains("its disk is read-only"),
+        "{error}"
+    );
 }
 
 fn short_lived() -> PipelineSettings {

@@ -101,7 +101,10 @@ fn a_message_that_can_be_decoded_now_comes_in_again() {
         feed(&mut pipeline, GOOD, too_deep());
         assert_eq!(ids(&pipeline), [1]);
         let committed = retry(&mut pipeline, 1).unwrap();
-        assert_eq!((committed.tally.received, committed.tally.duplicates), (1, 0));
+        assert_eq!(
+            (committed.tally.received, committed.tally.duplicates),
+            (1, 0)
+        );
         assert!(ids(&pipeline).is_empty());
         let kinds = run_out(&mut pipeline);
         assert_eq!(kinds, ["relation", "notification", "event", "notification"]);
@@ -119,7 +122,13 @@ fn a_message_that_is_still_bad_goes_back_under_a_new_number() {
     on_each(|mut pipeline| {
         feed(&mut pipeline, BAD, None);
         let committed = retry(&mut pipeline, 1).unwrap();
-        assert_eq!((committed.tally.received, committed.tally.quarantined_total()), (1, 1));
+        assert_eq!(
+            (
+                committed.tally.received,
+                committed.tally.quarantined_total()
+            ),
+            (1, 1)
+        );
         assert_eq!(ids(&pipeline), [2]);
         let row = pipeline.store().quarantined(2).unwrap().unwrap();
         assert_eq!(row.raw.received_at.0.as_str(), RETRIED);
@@ -132,12 +141,21 @@ fn a_message_that_is_still_bad_goes_back_under_a_new_number() {
 #[test]
 fn a_line_that_is_no_message_is_not_taken_for_one() {
     // Without its platform this line would be an event.
-    let line = GOOD.replace("{\"publishTime\"", "{\"platform\":\"toaster\",\"publishTime\"");
+    let line = GOOD.replace(
+        "{\"publishTime\"",
+        "{\"platform\":\"toaster\",\"publishTime\"",
+    );
     on_each(|mut pipeline| {
         feed(&mut pipeline, &line, None);
-        assert_eq!(pipeline.store().quarantine(1).unwrap()[0].reason, "unknown_platform");
+        assert_eq!(
+            pipeline.store().quarantine(1).unwrap()[0].reason,
+            "unknown_platform"
+        );
         let committed = retry(&mut pipeline, 1).unwrap();
-        assert_eq!(committed.tally.quarantined.get(&Reason::UnknownPlatform), Some(&1));
+        assert_eq!(
+            committed.tally.quarantined.get(&Reason::UnknownPlatform),
+            Some(&1)
+        );
         assert_eq!(ids(&pipeline), [2]);
     });
 }
@@ -154,7 +172,10 @@ fn what_came_in_by_another_way_since_is_a_duplicate() {
         let before = run_out(&mut pipeline);
         let (received_at, _) = time(RETRIED);
         let committed = pipeline.retry(1, received_at, at).unwrap().unwrap();
-        assert_eq!((committed.tally.received, committed.tally.duplicates), (1, 1));
+        assert_eq!(
+            (committed.tally.received, committed.tally.duplicates),
+            (1, 1)
+        );
         assert!(ids(&pipeline).is_empty());
         assert_eq!(run_out(&mut pipeline), before);
     });
@@ -181,7 +202,10 @@ fn rows_are_dropped_and_stay_seen() {
     on_each(|mut pipeline| {
         feed(&mut pipeline, BAD, None);
         feed(&mut pipeline, GOOD, too_deep());
-        let dropped = pipeline.store_mut().drop_quarantined(&[1, 7, 2, 2]).unwrap();
+        let dropped = pipeline
+            .store_mut()
+            .drop_quarantined(&[1, 7, 2, 2])
+            .unwrap();
         assert_eq!((dropped, ids(&pipeline)), (2, Vec::new()));
         assert_eq!(feed(&mut pipeline, BAD, None).tally.duplicates, 1);
         assert_eq!(pipeline.imbalance(), 0);
@@ -192,21 +216,42 @@ fn rows_are_dropped_and_stay_seen() {
 fn quarantine_is_bounded_and_keeps_the_newest() {
     let Arrival { at, raw, decoded } = arrival(BAD);
     let reject = decoded.outcome.unwrap_err();
-    let raw = RawMessage { body: vec![b'x'; 15 << 20].into(), ..raw };
-    let message = Quarantined { key: decoded.key, at, reject, raw };
+    let raw = RawMessage {
+        body: vec![b'x'; 15 << 20].into(),
+        ..raw
+    };
+    let message = Quarantined {
+        key: decoded.key,
+        at,
+        reject,
+        raw,
+    };
     let commit = |pipeline: &mut Pipeline, count: usize| {
         let quarantined = vec![message.clone(); count];
-        let changes = Changes { at, quarantined, ..Changes::default() };
+        let changes = Changes {
+            at,
+            quarantined,
+            ..Changes::default()
+        };
         pipeline.store_mut().commit(changes).unwrap();
     };
     on_each(|mut pipeline| {
         commit(&mut pipeline, 18);
         pipeline.store_mut().drop_quarantined(&[1]).unwrap();
         // 17 messages of just over 15 MiB each are below the bound of 256 MiB.
-        assert!(!pipeline.store_mut().trim(at, &settings().retention).unwrap().more);
+        assert!(
+            !pipeline
+                .store_mut()
+                .trim(at, &settings().retention)
+                .unwrap()
+                .more
+        );
         assert_eq!(ids(&pipeline), (2..=18).collect::<Vec<_>>());
         commit(&mut pipeline, 4);
-        pipeline.store_mut().trim(at, &settings().retention).unwrap();
+        pipeline
+            .store_mut()
+            .trim(at, &settings().retention)
+            .unwrap();
         assert_eq!(ids(&pipeline), (6..=22).collect::<Vec<_>>());
     });
 }
@@ -215,15 +260,33 @@ fn quarantine_is_bounded_and_keeps_the_newest() {
 fn quarantine_is_bounded_at_any_pace() {
     let Arrival { at, raw, decoded } = arrival(BAD);
     let reject = decoded.outcome.unwrap_err();
-    let raw = RawMessage { body: vec![b'x'; 10 << 20].into(), ..raw };
+    let raw = RawMessage {
+        body: vec![b'x'; 10 << 20].into(),
+        ..raw
+    };
     let mut pipeline = Pipeline::open(memory(), settings()).unwrap();
     let mut unlisted = 0;
     for n in 0..40 {
-        let decoded = Decoded { key: DedupeKey([n; 16]), outcome: Err(reject.clone()) };
-        pipeline.step(vec![Arrival { at, raw: raw.clone(), decoded }], at).unwrap();
+        let decoded = Decoded {
+            key: DedupeKey([n; 16]),
+            outcome: Err(reject.clone()),
+        };
+        pipeline
+            .step(
+                vec![Arrival {
+                    at,
+                    raw: raw.clone(),
+                    decoded,
+                }],
+                at,
+            )
+            .unwrap();
         unlisted += pipeline.trim(at).unwrap().unlisted;
         let bytes = pipeline.store().bytes();
-        assert!(bytes <= QUARANTINE_MAX_BYTES / 16 * 17, "{bytes} after message {n}");
+        assert!(
+            bytes <= QUARANTINE_MAX_BYTES / 16 * 17,
+            "{bytes} after message {n}"
+        );
     }
     assert_eq!(ids(&pipeline).len() + unlisted, 40);
     assert!(unlisted > 0);
@@ -233,10 +296,22 @@ fn quarantine_is_bounded_at_any_pace() {
 fn what_surrounds_a_body_counts_too() {
     let Arrival { at, raw, decoded } = arrival(BAD);
     let reject = Reject::new(Reason::NotJson, "x".repeat(64 << 20));
-    let raw = RawMessage { body: Bytes::new(), ..raw };
-    let message = Quarantined { key: decoded.key, at, reject, raw };
+    let raw = RawMessage {
+        body: Bytes::new(),
+        ..raw
+    };
+    let message = Quarantined {
+        key: decoded.key,
+        at,
+        reject,
+        raw,
+    };
     let mut store = memory();
-    let changes = Changes { at, quarantined: vec![message; 4], ..Changes::default() };
+    let changes = Changes {
+        at,
+        quarantined: vec![message; 4],
+        ..Changes::default()
+    };
     store.commit(changes).unwrap();
     assert!(store.bytes() > QUARANTINE_MAX_BYTES);
     store.trim(at, &settings().retention).unwrap();
@@ -256,10 +331,15 @@ fn what_a_sink_lost_in_one_go_is_one_range() {
     let second = run_out_and_lose(&mut pipeline);
     assert!(first < second);
     let letters = pipeline.store().dead_letters(9).unwrap();
-    let ranges: Vec<_> =
-        letters.iter().map(|row| (row.first_sequence, row.last_sequence)).collect();
+    let ranges: Vec<_> = letters
+        .iter()
+        .map(|row| (row.first_sequence, row.last_sequence))
+        .collect();
     assert_eq!(ranges, [(1, second)]);
-    assert_eq!((letters[0].sink.as_str(), letters[0].reason.as_str()), ("bell", "journal_full"));
+    assert_eq!(
+        (letters[0].sink.as_str(), letters[0].reason.as_str()),
+        ("bell", "journal_full")
+    );
     assert_eq!(letters[0].at, "2025-06-11T08:00:00.000Z");
 
     feed(&mut pipeline, &GOOD.replace("\"e\"", "\"g\""), None);
@@ -268,15 +348,21 @@ fn what_a_sink_lost_in_one_go_is_one_range() {
     let third = run_out_and_lose(&mut pipeline);
     let letters = pipeline.store().dead_letters(1).unwrap();
     let (found, expected) = (&letters[0], (delivered + 1, third));
-    assert_eq!((letters.len(), (found.first_sequence, found.last_sequence)), (1, expected));
+    assert_eq!(
+        (letters.len(), (found.first_sequence, found.last_sequence)),
+        (1, expected)
+    );
 }
 
 /// Empties the journal; returns the number of its last record.
 fn run_out_and_lose(pipeline: &mut Pipeline) -> u64 {
     run_out(pipeline);
     let (_, now) = time(RETRIED);
-    let nothing =
-        Retention { journal_bytes: 0, journal_age: Duration::MAX, ..settings().retention };
+    let nothing = Retention {
+        journal_bytes: 0,
+        journal_age: Duration::MAX,
+        ..settings().retention
+    };
     let store = pipeline.store_mut();
     assert_eq!(store.trim(now, &nothing).unwrap().lost.len(), 1);
     store.last_sequence().unwrap()

@@ -21,8 +21,10 @@ impl Supervisor {
         let path = home.path("notify");
         let socket = UnixDatagram::bind(&path).unwrap();
         socket.set_read_timeout(Some(LIMIT)).unwrap();
-        home.environment.insert("NOTIFY_SOCKET".to_owned(), path.display().to_string());
-        home.environment.insert("WATCHDOG_USEC".to_owned(), watchdog_us.to_string());
+        home.environment
+            .insert("NOTIFY_SOCKET".to_owned(), path.display().to_string());
+        home.environment
+            .insert("WATCHDOG_USEC".to_owned(), watchdog_us.to_string());
         Self(socket)
     }
 
@@ -40,15 +42,28 @@ fn a_service_is_ready_then_feeds_the_watchdog_then_stops() {
     let mut home = Home::without_server();
     let supervisor = Supervisor::of(&mut home, 200_000);
     let service = home.spawn("run");
-    assert_eq!(supervisor.hears().unwrap(), ["READY=1"], "{}", service.log());
+    assert_eq!(
+        supervisor.hears().unwrap(),
+        ["READY=1"],
+        "{}",
+        service.log()
+    );
     assert_eq!(service.get("/readyz").as_deref(), Some("ok\n"));
     // At a fixed pace of seconds, so many reports would not come within the limit of one.
-    supervisor.0.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    supervisor
+        .0
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
     for _ in 0..20 {
         let report = supervisor.hears().unwrap();
-        let [status, watchdog] = &report[..] else { panic!("{report:?}") };
+        let [status, watchdog] = &report[..] else {
+            panic!("{report:?}")
+        };
         assert_eq!(watchdog, "WATCHDOG=1");
-        assert_eq!(status, "STATUS=pipeline ok, store ok, stream down, no message yet");
+        assert_eq!(
+            status,
+            "STATUS=pipeline ok, store ok, stream down, no message yet"
+        );
     }
     service.stop();
     supervisor.0.set_nonblocking(true).unwrap();
@@ -73,7 +88,9 @@ fn a_service_without_its_store_or_its_address_is_never_ready() {
     let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let mut second = Home::without_server();
     let address = taken.local_addr().unwrap().to_string();
-    second.environment.insert("HEARTHD_HTTP__LISTEN".to_owned(), address);
+    second
+        .environment
+        .insert("HEARTHD_HTTP__LISTEN".to_owned(), address);
     never_ready(second, "failed to listen on");
 }
 

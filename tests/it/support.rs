@@ -20,5 +20,9 @@ pub(crate) fn skip(program: &str, how_to_install: &str) {
     assert!(!is_required, "{program} is missing: {how_to_install}");
     // Not with `eprintln!`: the output of tests that pass is hidden.
     let mut stderr = std::io::stderr().lock();
-    writeln!(stderr, "\n!!! SKIPPED a test: {program} is missing; {how_to_install}\n").unwrap();
+    writeln!(
+        stderr,
+        "\n!!! SKIPPED a test: {program} is missing; {how_to_install}\n"
+    )
+    .unwrap();
 }

@@ -50,9 +50,17 @@ impl RustFile {
         let lines = cut(text);
         let tokens = tokens(&lines);
         let only_tests = path.ends_with("/tests.rs") || path.contains("/tests/");
-        let tests_from =
-            if only_tests { 1 } else { inline_tests(&tokens).unwrap_or(lines.len() + 1) };
-        Self { path: path.to_owned(), lines, tokens, tests_from }
+        let tests_from = if only_tests {
+            1
+        } else {
+            inline_tests(&tokens).unwrap_or(lines.len() + 1)
+        };
+        Self {
+            path: path.to_owned(),
+            lines,
+            tokens,
+            tests_from,
+        }
     }
 
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
@@ -74,7 +82,10 @@ impl RustFile {
             at = read_name(&self.tokens, at, "", &mut names);
         }
         let module = module_of(&self.path);
-        names.into_iter().map(|(line, name)| (line, resolve(&name, &module))).collect()
+        names
+            .into_iter()
+            .map(|(line, name)| (line, resolve(&name, &module)))
+            .collect()
     }
 }
 
@@ -89,7 +100,10 @@ fn cut(text: &str) -> Vec<Line> {
     let mut start = 0;
     for line in chars.split(|&c| c == '\n') {
         let end = start + line.len();
-        lines.push(Line { chars: line.to_vec(), parts: parts[start..end].to_vec() });
+        lines.push(Line {
+            chars: line.to_vec(),
+            parts: parts[start..end].to_vec(),
+        });
         start = end + 1;
     }
     if text.ends_with('\n') || text.is_empty() {
@@ -118,7 +132,10 @@ fn parts(chars: &[char]) -> Vec<Part> {
 
 /// How many characters come before `end`, or before the end of the file.
 fn length_until(chars: &[char], end: &[char]) -> usize {
-    chars.windows(end.len()).position(|window| window == end).unwrap_or(chars.len())
+    chars
+        .windows(end.len())
+        .position(|window| window == end)
+        .unwrap_or(chars.len())
 }
 
 fn block_comment_length(chars: &[char]) -> usize {
@@ -156,7 +173,10 @@ fn raw_string(chars: &[char]) -> (Part, usize) {
     }
     let mut closing = vec!['"'];
     closing.resize(1 + hashes, '#');
-    (Part::Literal, opening + length_until(&chars[opening..], &closing) + closing.len())
+    (
+        Part::Literal,
+        opening + length_until(&chars[opening..], &closing) + closing.len(),
+    )
 }
 
 fn tokens(lines: &[Line]) -> Vec<Token> {
@@ -173,7 +193,10 @@ fn tokens(lines: &[Line]) -> Vec<Token> {
                 first.len_utf8()
             };
             let (text, after) = rest.split_at(length);
-            tokens.push(Token { line, text: text.to_owned() });
+            tokens.push(Token {
+                line,
+                text: text.to_owned(),
+            });
             rest = after.trim_start();
         }
     }
@@ -187,10 +210,15 @@ fn inline_tests(tokens: &[Token]) -> Option<usize> {
     let is_test_module = |start: &usize| {
         let here = &tokens[*start..];
         let is_for_tests = here.len() >= CFG_TEST.len()
-            && here.iter().zip(CFG_TEST).all(|(token, expected)| token.text == expected);
+            && here
+                .iter()
+                .zip(CFG_TEST)
+                .all(|(token, expected)| token.text == expected);
         is_for_tests && opens_module(after_attributes(here))
     };
-    (0..tokens.len()).find(is_test_module).map(|start| tokens[start].line)
+    (0..tokens.len())
+        .find(is_test_module)
+        .map(|start| tokens[start].line)
 }
 
 fn opens_module(tokens: &[Token]) -> bool {
@@ -245,7 +273,10 @@ fn read_name(
 /// `src/engine/graph.rs` is the module `engine::graph`.
 fn module_of(path: &str) -> Vec<&str> {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
-    inner.split('/').filter(|part| !matches!(*part, "lib" | "main")).collect()
+    inner
+        .split('/')
+        .filter(|part| !matches!(*part, "lib" | "main"))
+        .collect()
 }
 
 /// Makes a path absolute. It does not follow modules inside a file: in them, a `super` goes one too
@@ -270,13 +301,20 @@ mod self_test {
 
     fn code(text: &str) -> String {
         let lines: Vec<String> = cut(text).iter().map(|line| line.only(Part::Code)).collect();
-        lines.join("\n").split_whitespace().collect::<Vec<_>>().join(" ")
+        lines
+            .join("\n")
+            .split_whitespace()
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
     fn comments_and_literals_are_not_code() {
         assert_eq!(code("a // b\nc /* d /* e */ f */ g"), "a c g");
-        assert_eq!(code(r#"a("b \" c", 'd', '\'', '"', '\u{1F600}') "#), "a( , , , , )");
+        assert_eq!(
+            code(r#"a("b \" c", 'd', '\'', '"', '\u{1F600}') "#),
+            "a( , , , , )"
+        );
         assert_eq!(code("a(r\"b\\\", c, br##\"d \"# e\"##) f"), "a( , c, b ) f");
         assert_eq!(code("fn a<'b>(c: &'b r#type) -> &'static str {}"), {
             "fn a<'b>(c: &'b r#type) -> &'static str {}"
@@ -286,7 +324,15 @@ mod self_test {
 
     #[test]
     fn unclosed_comments_and_literals_end_with_the_file() {
-        for text in ["a /* b", "a \"b", "a \"b\\", "a r#\"b\"", "a '\\", "a '", "a '\\n"] {
+        for text in [
+            "a /* b",
+            "a \"b",
+            "a \"b\\",
+            "a r#\"b\"",
+            "a '\\",
+            "a '",
+            "a '\\n",
+        ] {
             assert!(code(text).starts_with('a'), "{text}");
         }
     }

@@ -57,15 +57,28 @@ impl CaptureFile {
     /// exists.
     pub(super) fn create(path: &Path) -> anyhow::Result<Self> {
         let create = || {
-            let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+            let file = File::options()
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .open(path)?;
             // Its name too, or a loss of power could take away what was acked.
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = path
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
             File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?;
             let encoder = Encoder::new(file.try_clone()?, path)?;
-            Ok::<_, io::Error>(Self { encoder, file, path: path.to_owned() })
+            Ok::<_, io::Error>(Self {
+                encoder,
+                file,
+                path: path.to_owned(),
+            })
         };
         create().with_context(|| {
-            format!("failed to make {}; name a file that doesn't exist yet", path.display())
+            format!(
+                "failed to make {}; name a file that doesn't exist yet",
+                path.display()
+            )
         })
     }
 
@@ -78,15 +91,26 @@ impl CaptureFile {
             data: BASE64.encode(&raw.body),
         };
         let received_at = raw.received_at.0.as_str();
-        let line = Line { received_at, platform: raw.platform.as_str(), message };
+        let line = Line {
+            received_at,
+            platform: raw.platform.as_str(),
+            message,
+        };
         let mut line = serde_json::to_vec(&line)?;
         line.push(b'\n');
-        self.encoder.writer().write_all(&line).with_context(|| failed(&self.path))
+        self.encoder
+            .writer()
+            .write_all(&line)
+            .with_context(|| failed(&self.path))
     }
 
     /// Waits until all lines so far are on disk.
     pub(super) fn sync(&mut self) -> anyhow::Result<()> {
-        let synced = self.encoder.writer().flush().and_then(|()| self.file.sync_data());
+        let synced = self
+            .encoder
+            .writer()
+            .flush()
+            .and_then(|()| self.file.sync_data());
         synced.with_context(|| failed(&self.path))
     }
 
@@ -154,7 +178,10 @@ mod tests {
 
     fn read(path: &Path) -> Vec<RawMessage> {
         let messages = capture::open(path).unwrap().map(|message| message.unwrap());
-        messages.inspect(|message| assert!(message.fault.is_none())).map(|one| one.raw).collect()
+        messages
+            .inspect(|message| assert!(message.fault.is_none()))
+            .map(|one| one.raw)
+            .collect()
     }
 
     #[test]
@@ -211,7 +238,12 @@ mod tests {
         let path = folder.path().join("day.jsonl");
         fs::write(&path, "kept").unwrap();
         let error = CaptureFile::create(&path).err().unwrap();
-        assert!(error.to_string().contains("name a file that doesn't exist yet"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("name a file that doesn't exist yet"),
+            "{error}"
+        );
         assert_eq!(fs::read_to_string(&path).unwrap(), "kept");
     }
 }

@@ -27,7 +27,10 @@ const WORLD_READABLE: u32 = 0o004;
 pub(super) async fn credentials(settings: &Pubsub) -> (Vec<Line>, Option<Credentials>) {
     let credentials = pubsub::credentials(settings).await;
     if matches!(settings.endpoint, Endpoint::Emulator { .. }) {
-        return (vec![Line::ok("key", "none needed for an emulator")], credentials.ok());
+        return (
+            vec![Line::ok("key", "none needed for an emulator")],
+            credentials.ok(),
+        );
     }
     match credentials {
         Ok(credentials) => {
@@ -37,7 +40,10 @@ pub(super) async fn credentials(settings: &Pubsub) -> (Vec<Line>, Option<Credent
         Err(error) if error.is_configuration() => {
             (vec![Line::fail("key", error_chain(&error))], None)
         }
-        Err(error) => (vec![key(settings), Line::fail("token", error_chain(&error))], None),
+        Err(error) => (
+            vec![key(settings), Line::fail("token", error_chain(&error))],
+            None,
+        ),
     }
 }
 
@@ -47,7 +53,9 @@ fn key(settings: &Pubsub) -> Line {
         return Line::ok("key", "Application Default Credentials");
     };
     let shown = path.display();
-    let mode = path.metadata().map_or(0, |found| found.permissions().mode());
+    let mode = path
+        .metadata()
+        .map_or(0, |found| found.permissions().mode());
     if mode & WORLD_READABLE != 0 {
         let text = format!("every user of this machine may read {shown}; chmod 600 {shown}");
         return Line::warn("key", text);
@@ -93,7 +101,10 @@ pub(super) async fn endpoint(endpoint: &Endpoint, clock: &Clock) -> (Line, Optio
     match ask(url).await {
         Ok(headers) => {
             let skew = date_of(&headers).map(|date| skew(asked, date, clock.wall_now()));
-            (Line::ok("endpoint", format_args!("{url} answers")), Some(Server { skew }))
+            (
+                Line::ok("endpoint", format_args!("{url} answers")),
+                Some(Server { skew }),
+            )
         }
         Err(error) => {
             let error = error_chain(&error.without_url());
@@ -102,14 +113,20 @@ pub(super) async fn endpoint(endpoint: &Endpoint, clock: &Clock) -> (Line, Optio
                 Endpoint::Emulator { .. } => "start the emulator, or unset PUBSUB_EMULATOR_HOST",
                 Endpoint::Named { .. } => "check the network, and pubsub.endpoint",
             };
-            (Line::fail("endpoint", format_args!("{url}: {error}; {advice}")), None)
+            (
+                Line::fail("endpoint", format_args!("{url}: {error}; {advice}")),
+                None,
+            )
         }
     }
 }
 
 async fn ask(url: &str) -> reqwest::Result<HeaderMap> {
     // The streams know no proxy either.
-    let client = reqwest::Client::builder().no_proxy().timeout(ANSWER_LIMIT).build()?;
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .timeout(ANSWER_LIMIT)
+        .build()?;
     Ok(client.get(url).send().await?.headers().clone())
 }
 
@@ -120,7 +137,11 @@ fn date_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
 
 /// How far our clock is ahead of one that showed `date` between two of our readings.
 fn skew(asked: DateTime<Utc>, date: DateTime<Utc>, answered: DateTime<Utc>) -> TimeDelta {
-    if date < asked { asked - date } else { answered.min(date) - date }
+    if date < asked {
+        asked - date
+    } else {
+        answered.min(date) - date
+    }
 }
 
 #[cfg(test)]
@@ -130,9 +151,12 @@ mod tests {
     #[test]
     fn a_slow_answer_is_no_skew() {
         let at = |seconds| DateTime::from_timestamp(seconds, 0).unwrap();
-        for (asked, date, answered, seconds) in
-            [(10, 10, 10, 0), (10, 15, 20, 0), (10, 4, 20, 6), (10, 23, 20, -3)]
-        {
+        for (asked, date, answered, seconds) in [
+            (10, 10, 10, 0),
+            (10, 15, 20, 0),
+            (10, 4, 20, 6),
+            (10, 23, 20, -3),
+        ] {
             let skew = skew(at(asked), at(date), at(answered));
             assert_eq!(skew, TimeDelta::seconds(seconds));
         }
@@ -143,7 +167,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         assert_eq!(date_of(&headers), None);
         headers.insert(DATE, "Tue, 14 Nov 2023 22:13:20 GMT".parse().unwrap());
-        assert_eq!(date_of(&headers), DateTime::from_timestamp(1_700_000_000, 0));
+        assert_eq!(
+            date_of(&headers),
+            DateTime::from_timestamp(1_700_000_000, 0)
+        );
         headers.insert(DATE, "soon".parse().unwrap());
         assert_eq!(date_of(&headers), None);
     }

@@ -44,13 +44,15 @@ pub(super) async fn check(settings: &Pubsub, clock: Clock) -> Line {
     match run(source).await {
         Outcome::Open => Line::ok("pull", "a stream opens, and messages may be pulled"),
         Outcome::Lost(loss @ Loss::Closed) => Line::warn("pull", loss.advice()),
-        Outcome::Lost(Loss::Failed) => {
-            Line::fail("pull", "Pub/Sub refuses the stream; what it said is on standard error")
-        }
+        Outcome::Lost(Loss::Failed) => Line::fail(
+            "pull",
+            "Pub/Sub refuses the stream; what it said is on standard error",
+        ),
         Outcome::Lost(loss) => Line::fail("pull", loss.advice()),
-        Outcome::Nothing => {
-            Line::fail("pull", format_args!("{} ({LIMIT:?})", Loss::Unreachable.advice()))
-        }
+        Outcome::Nothing => Line::fail(
+            "pull",
+            format_args!("{} ({LIMIT:?})", Loss::Unreachable.advice()),
+        ),
     }
 }
 
@@ -83,7 +85,9 @@ async fn run(source: Source) -> Outcome {
 fn outcome_of(event: SourceEvent) -> Option<Outcome> {
     match event {
         SourceEvent::StreamUp => Some(Outcome::Open),
-        SourceEvent::StreamOpened { reason: OpenReason::Lost(loss) } => Some(Outcome::Lost(loss)),
+        SourceEvent::StreamOpened {
+            reason: OpenReason::Lost(loss),
+        } => Some(Outcome::Lost(loss)),
         SourceEvent::StreamOpened { .. }
         | SourceEvent::StreamDown
         | SourceEvent::MessageReceived

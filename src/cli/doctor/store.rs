@@ -23,14 +23,21 @@ pub(super) fn check(settings: &config::Store) -> Vec<Line> {
     // Closed before it is opened for writing.
     let is_there = store.is_some();
     drop(store);
-    let line = if is_there { open(&settings.path) } else { find_room(&settings.path) };
+    let line = if is_there {
+        open(&settings.path)
+    } else {
+        find_room(&settings.path)
+    };
     vec![line, space(settings, bytes)]
 }
 
 /// Opens a store as the service does, unless the service has it open.
 fn open(path: &Path) -> Line {
     let shown = path.display();
-    let (owner, user) = (path.metadata().map(|found| found.uid()), rustix::process::geteuid());
+    let (owner, user) = (
+        path.metadata().map(|found| found.uid()),
+        rustix::process::geteuid(),
+    );
     if let Ok(owner) = owner
         && owner != user.as_raw()
     {
@@ -44,9 +51,10 @@ fn open(path: &Path) -> Line {
     }
     match Sqlite::open(path) {
         Ok(_) => Line::ok("store", format_args!("{shown}: opens")),
-        Err(StoreError::Locked { .. }) => {
-            Line::ok("store", format_args!("{shown}: in use by another process, can be read"))
-        }
+        Err(StoreError::Locked { .. }) => Line::ok(
+            "store",
+            format_args!("{shown}: in use by another process, can be read"),
+        ),
         Err(error) => Line::fail("store", error_chain(&error)),
     }
 }
@@ -68,13 +76,19 @@ fn find_room(path: &Path) -> Line {
 }
 
 fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Writes a file, since permissions alone don't tell of read-only and full disks, and removes it.
 fn write_to(folder: &Path) -> io::Result<()> {
     let path = folder.join(format!(".hearthd-doctor-{}", std::process::id()));
-    let mut file = fs::File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut file = fs::File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)?;
     let written = file.write_all(b"x").and_then(|()| file.sync_all());
     fs::remove_file(&path).and(written)
 }
@@ -86,10 +100,15 @@ fn space(settings: &config::Store, bytes: u64) -> Line {
     let free = match rustix::fs::statvfs(folder) {
         Ok(found) => found.f_bavail.saturating_mul(found.f_frsize),
         Err(error) => {
-            return Line::warn("disk", format_args!("{shown}: failed to ask for space: {error}"));
+            return Line::warn(
+                "disk",
+                format_args!("{shown}: failed to ask for space: {error}"),
+            );
         }
     };
-    let most = settings.journal_max_size.saturating_add(QUARANTINE_MAX_BYTES);
+    let most = settings
+        .journal_max_size
+        .saturating_add(QUARANTINE_MAX_BYTES);
     let growth = most.saturating_sub(bytes);
     let text = format!(
         "{shown}: {} free, the store may grow by {}",
@@ -99,5 +118,8 @@ fn space(settings: &config::Store, bytes: u64) -> Line {
     if free >= growth {
         return Line::ok("disk", text);
     }
-    Line::warn("disk", format_args!("{text}; free some space, or lower store.journal_max_size"))
+    Line::warn(
+        "disk",
+        format_args!("{text}; free some space, or lower store.journal_max_size"),
+    )
 }

@@ -44,8 +44,10 @@ pub(super) fn lines(finding: &Finding, settings: &Pubsub, horizon: Duration) -> 
 
 fn found(subscription: &Subscription, settings: &Pubsub, horizon: Duration) -> Vec<Line> {
     let name = settings.subscription.as_str();
-    let mut lines =
-        vec![Line::ok("subscription", format_args!("{name}: exists")), check_topic(subscription)];
+    let mut lines = vec![
+        Line::ok("subscription", format_args!("{name}: exists")),
+        check_topic(subscription),
+    ];
     // An emulator forgets everything when it ends.
     if !matches!(settings.endpoint, Endpoint::Emulator { .. }) {
         lines.push(check_expiry(subscription, name));
@@ -66,7 +68,11 @@ fn found(subscription: &Subscription, settings: &Pubsub, horizon: Duration) -> V
 fn check_topic(subscription: &Subscription) -> Line {
     let topic = &subscription.topic;
     if subscription.detached || topic == DELETED {
-        let what = if subscription.detached { "is detached" } else { "lost its topic" };
+        let what = if subscription.detached {
+            "is detached"
+        } else {
+            "lost its topic"
+        };
         let text = format!(
             "the subscription {what}, so that no message comes any more; delete it, and create it \
              again on the topic that the Device Access console shows"
@@ -86,7 +92,10 @@ fn check_topic(subscription: &Subscription) -> Line {
 }
 
 fn check_expiry(subscription: &Subscription, name: &str) -> Line {
-    let ttl = subscription.expiration_policy.as_ref().map(|policy| std_duration(policy.ttl));
+    let ttl = subscription
+        .expiration_policy
+        .as_ref()
+        .map(|policy| std_duration(policy.ttl));
     let idle = match ttl {
         Some(None) => return Line::ok("expiry", "never"),
         Some(Some(ttl)) => show_duration(&ttl),
@@ -121,8 +130,10 @@ fn check_retention(subscription: &Subscription, horizon: Duration) -> Line {
 }
 
 fn check_delivery(subscription: &Subscription, name: &str) -> Line {
-    let pushes =
-        subscription.push_config.as_ref().is_some_and(|push| !push.push_endpoint.is_empty());
+    let pushes = subscription
+        .push_config
+        .as_ref()
+        .is_some_and(|push| !push.push_endpoint.is_empty());
     let exports = subscription.bigquery_config.is_some()
         || subscription.cloud_storage_config.is_some()
         || subscription.bigtable_config.is_some();

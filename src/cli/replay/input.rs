@@ -22,7 +22,10 @@ type Messages = Box<dyn Iterator<Item = anyhow::Result<Incoming>> + Send>;
 
 /// The messages of all files. Only a permutation needs them all in memory.
 pub(super) fn messages(files: &[PathBuf], disturbance: Disturbance) -> anyhow::Result<Messages> {
-    let files: Vec<_> = files.iter().map(|file| capture::open(file)).collect::<Result<_, _>>()?;
+    let files: Vec<_> = files
+        .iter()
+        .map(|file| capture::open(file))
+        .collect::<Result<_, _>>()?;
     let mut messages: Messages = Box::new(files.into_iter().flatten().map(|message| Ok(message?)));
     let mut rng = Rng::with_seed(disturbance.shuffle.unwrap_or_default());
     if disturbance.duplicate > 0.0 {
@@ -47,7 +50,11 @@ fn duplicated(
             Ok(message) if rng.f64() < rate => {
                 let republished = rng.bool();
                 let copy = message.clone();
-                Some(Ok(if republished { republish(copy, &mut rng) } else { copy }))
+                Some(Ok(if republished {
+                    republish(copy, &mut rng)
+                } else {
+                    copy
+                }))
             }
             Ok(_) | Err(_) => None,
         };
@@ -65,8 +72,10 @@ fn republish(mut message: Incoming, rng: &mut Rng) -> Incoming {
 
 /// Permutes the messages; the arrival times stay where they were.
 fn shuffled(mut messages: Vec<Incoming>, rng: &mut Rng) -> Vec<Incoming> {
-    let times: Vec<ReceivedAt> =
-        messages.iter().map(|message| message.raw.received_at.clone()).collect();
+    let times: Vec<ReceivedAt> = messages
+        .iter()
+        .map(|message| message.raw.received_at.clone())
+        .collect();
     rng.shuffle(&mut messages);
     for (message, time) in messages.iter_mut().zip(times) {
         message.raw.received_at = time;

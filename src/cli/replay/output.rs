@@ -53,7 +53,9 @@ impl<'a> Output<'a> {
         let mut last = None;
         if args.r#final.is_some() {
             let notifications = pipeline.store().notifications()?;
-            let visible = notifications.into_iter().filter(|(_, state)| state.revision > 0);
+            let visible = notifications
+                .into_iter()
+                .filter(|(_, state)| state.revision > 0);
             let data = |(id, state)| (format!("{id}"), record::notification_data(id, &state));
             last = Some(visible.map(data).collect());
         }
@@ -61,7 +63,10 @@ impl<'a> Output<'a> {
             stdout: BufWriter::with_capacity(BUFFER, stdout),
             kinds: args.records.clone(),
             last,
-            summary: Summary { received: pending(pipeline), ..Summary::default() },
+            summary: Summary {
+                received: pending(pipeline),
+                ..Summary::default()
+            },
         })
     }
 
@@ -95,7 +100,9 @@ impl<'a> Output<'a> {
 
     /// Writes the files that were asked for and the summary; returns how many were quarantined.
     pub(super) fn finish(mut self, args: &Args, pipeline: &Pipeline) -> anyhow::Result<u64> {
-        self.stdout.flush().context("failed to write to standard output")?;
+        self.stdout
+            .flush()
+            .context("failed to write to standard output")?;
         let resources = || pipeline.engine().into_iter().flat_map(Engine::resources);
         self.summary.resources = resources().count() as u64;
         self.summary.pending = pending(pipeline);
@@ -120,7 +127,14 @@ fn pending(pipeline: &Pipeline) -> u64 {
 
 impl Summary {
     fn print(&self) -> anyhow::Result<()> {
-        let Self { received, emitted, duplicates, quarantined, late, .. } = self;
+        let Self {
+            received,
+            emitted,
+            duplicates,
+            quarantined,
+            late,
+            ..
+        } = self;
         let mut stderr = std::io::stderr().lock();
         writeln!(
             stderr,

@@ -83,13 +83,19 @@ pub(super) fn compare(
     match (&before, &after) {
         (None, None) => Vec::new(),
         (None, Some(after)) => vec![change(ChangeKind::Added, after, None)],
-        (Some(_), None) => vec![change(ChangeKind::Removed, &Place::default(), before.as_ref())],
+        (Some(_), None) => vec![change(
+            ChangeKind::Removed,
+            &Place::default(),
+            before.as_ref(),
+        )],
         (Some(old), Some(new)) => {
             let moved = (&old.structure, &old.room) != (&new.structure, &new.room);
             let renamed = old.display_name != new.display_name;
             let kinds = [(moved, ChangeKind::Moved), (renamed, ChangeKind::Renamed)];
             let happened = kinds.into_iter().filter(|(happened, _)| *happened);
-            happened.map(|(_, kind)| change(kind, new, Some(old))).collect()
+            happened
+                .map(|(_, kind)| change(kind, new, Some(old)))
+                .collect()
         }
     }
 }

@@ -66,7 +66,8 @@ pub(super) fn is_name_trait(name: &str) -> bool {
 
 /// True for the traits that a suspect message has wrong.
 pub(super) fn is_thermostat(name: &str) -> bool {
-    name.strip_prefix(DEVICE_TRAITS).is_some_and(|name| name.starts_with("Thermostat"))
+    name.strip_prefix(DEVICE_TRAITS)
+        .is_some_and(|name| name.starts_with("Thermostat"))
 }
 
 /// True for the bogus payload of a thermostat: the only mode it claims to have is OFF.

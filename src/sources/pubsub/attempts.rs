@@ -57,7 +57,15 @@ impl Attempts {
         let zero = || AtomicI64::new(0);
         let (settled_at, opening_at, earned_at) = (zero(), zero(), zero());
         let (in_flight, opening) = (AtomicU32::new(0), AtomicU32::new(0));
-        Self { clock, in_flight, settled_at, opening, opening_at, earned_at, interrupt }
+        Self {
+            clock,
+            in_flight,
+            settled_at,
+            opening,
+            opening_at,
+            earned_at,
+            interrupt,
+        }
     }
 
     /// A message came.
@@ -132,7 +140,10 @@ mod tests {
 
     fn attempts() -> (Attempts, mpsc::Receiver<Interrupt>) {
         let (interrupt, interrupts) = mpsc::channel(1);
-        (Attempts::new(Clock::start(ClockTime::default()), interrupt), interrupts)
+        (
+            Attempts::new(Clock::start(ClockTime::default()), interrupt),
+            interrupts,
+        )
     }
 
     #[test]

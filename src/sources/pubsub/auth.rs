@@ -75,12 +75,14 @@ pub async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> 
     let headers = tokio::time::timeout(TOKEN_LIMIT, credentials.headers(Default::default())).await;
     match headers {
         Ok(Ok(_)) => Ok(credentials),
-        Ok(Err(error)) if error.is_transient() => {
-            Err(SourceError::Token { origin, source: error_chain(&error).into() })
-        }
-        Ok(Err(error)) => {
-            Err(SourceError::Credentials { origin, source: error_chain(&error).into() })
-        }
+        Ok(Err(error)) if error.is_transient() => Err(SourceError::Token {
+            origin,
+            source: error_chain(&error).into(),
+        }),
+        Ok(Err(error)) => Err(SourceError::Credentials {
+            origin,
+            source: error_chain(&error).into(),
+        }),
         Err(_) => {
             let source = format!("no answer within {TOKEN_LIMIT:?}").into();
             Err(SourceError::Token { origin, source })
@@ -91,7 +93,10 @@ pub async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> 
 /// The file with the credentials: the one that the settings name, else systemd's, if it is there.
 pub fn key_file(settings: &Pubsub) -> Option<PathBuf> {
     settings.credentials_file.clone().or_else(|| {
-        let path = settings.credentials_directory.as_ref()?.join(SYSTEMD_CREDENTIAL);
+        let path = settings
+            .credentials_directory
+            .as_ref()?
+            .join(SYSTEMD_CREDENTIAL);
         path.exists().then_some(path)
     })
 }
@@ -99,9 +104,14 @@ pub fn key_file(settings: &Pubsub) -> Option<PathBuf> {
 fn from_file(path: &Path) -> Result<Credentials, SourceError> {
     let text = fs::read_to_string(path)
         .map(Secret::new)
-        .map_err(|source| SourceError::KeyFile { path: path.to_owned(), source })?;
-    from_json(&text)
-        .map_err(|source| SourceError::Credentials { origin: Origin::KeyFile(path.into()), source })
+        .map_err(|source| SourceError::KeyFile {
+            path: path.to_owned(),
+            source,
+        })?;
+    from_json(&text).map_err(|source| SourceError::Credentials {
+        origin: Origin::KeyFile(path.into()),
+        source,
+    })
 }
 
 /// The credentials that a file holds. Errors name fields and types, never values.
@@ -112,7 +122,9 @@ fn from_json(text: &Secret) -> Result<Credentials, Box<dyn std::error::Error + S
         Some(SERVICE_ACCOUNT) => service_account::Builder::new(json)
             .with_access_specifier(AccessSpecifier::from_scopes([SCOPE]))
             .build(),
-        Some(EXTERNAL_ACCOUNT) => external_account::Builder::new(json).with_scopes([SCOPE]).build(),
+        Some(EXTERNAL_ACCOUNT) => external_account::Builder::new(json)
+            .with_scopes([SCOPE])
+            .build(),
         Some(other) => {
             let expected = format!("not {SERVICE_ACCOUNT:?} or {EXTERNAL_ACCOUNT:?}");
             return Err(format!("its type is {other:?}, {expected}").into());
@@ -123,10 +135,11 @@ fn from_json(text: &Secret) -> Result<Credentials, Box<dyn std::error::Error + S
 }
 
 fn application_default() -> Result<Credentials, SourceError> {
-    credentials::Builder::default().with_scopes([SCOPE]).build().map_err(|error| {
-        SourceError::Credentials {
+    credentials::Builder::default()
+        .with_scopes([SCOPE])
+        .build()
+        .map_err(|error| SourceError::Credentials {
             origin: Origin::ApplicationDefault,
             source: error_chain(&error).into(),
-        }
-    })
+        })
 }

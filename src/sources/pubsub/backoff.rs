@@ -15,7 +15,11 @@ pub(super) struct Backoff {
 impl Backoff {
     pub(super) fn new(settings: &config::Pubsub) -> Self {
         let (min, max) = (settings.reopen_backoff_min, settings.reopen_backoff_max);
-        Self { min, max, failures: 0 }
+        Self {
+            min,
+            max,
+            failures: 0,
+        }
     }
 
     /// All is well again.
@@ -49,12 +53,19 @@ mod tests {
     #[test]
     fn the_delay_doubles_up_to_the_longest() {
         let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
-        let mut backoff = Backoff { min, max, failures: 0 };
+        let mut backoff = Backoff {
+            min,
+            max,
+            failures: 0,
+        };
         for limit in [1, 2, 4, 8, 16, 32, 60, 60] {
             let limit = Duration::from_secs(limit);
             assert_eq!(backoff.next_limit(), limit);
             let delay = backoff.next_delay();
-            assert!(delay >= limit / 2 && delay <= limit, "{delay:?} of {limit:?}");
+            assert!(
+                delay >= limit / 2 && delay <= limit,
+                "{delay:?} of {limit:?}"
+            );
         }
         backoff.failures = u32::MAX;
         assert!(backoff.next_delay() <= max);

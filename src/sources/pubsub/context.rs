@@ -44,7 +44,13 @@ impl Context {
         // Silence is counted from the start.
         let last_message = AtomicI64::new(clock.now().0);
         let rejected = AtomicBool::new(false);
-        Self { settings, clock, events: Box::new(events), rejected, last_message }
+        Self {
+            settings,
+            clock,
+            events: Box::new(events),
+            rejected,
+            last_message,
+        }
     }
 
     pub(super) fn emit(&self, event: SourceEvent) {
@@ -70,10 +76,14 @@ impl Context {
             // That there is a token says nothing where the last one was refused.
             Ok(_) if self.rejected.load(Relaxed) => {}
             Ok(CacheableResource::New { data, .. }) => {
-                self.emit(SourceEvent::TokenOk { expiry: expiry_of(data) });
+                self.emit(SourceEvent::TokenOk {
+                    expiry: expiry_of(data),
+                });
             }
             Ok(CacheableResource::NotModified) => {}
-            Err(_) => self.emit(SourceEvent::AuthFailed { stage: AuthStage::Token }),
+            Err(_) => self.emit(SourceEvent::AuthFailed {
+                stage: AuthStage::Token,
+            }),
         }
     }
 
@@ -97,9 +107,16 @@ impl Context {
 /// When the token in these headers expires, in seconds since the Unix epoch; `None` if it doesn't
 /// say, as those of metadata and token servers don't.
 pub fn expiry_of(headers: &HeaderMap) -> Option<i64> {
-    let token = headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")?;
+    let token = headers
+        .get(AUTHORIZATION)?
+        .to_str()
+        .ok()?
+        .strip_prefix("Bearer ")?;
     let claims = URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
-    serde_json::from_slice::<Value>(&claims).ok()?.get("exp")?.as_i64()
+    serde_json::from_slice::<Value>(&claims)
+        .ok()?
+        .get("exp")?
+        .as_i64()
 }
 
 #[cfg(test)]
@@ -115,22 +132,33 @@ mod tests {
     fn a_refused_token_is_not_made_good_by_another_one_but_by_being_accepted() {
         let subscription = "projects/p/subscriptions/s".to_owned();
         let environment = [("HEARTHD_PUBSUB__SUBSCRIPTION".to_owned(), subscription)];
-        let settings = Settings::load(None, &environment.into()).unwrap().pubsub.unwrap();
+        let settings = Settings::load(None, &environment.into())
+            .unwrap()
+            .pubsub
+            .unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::clone(&seen);
         let clock = Clock::start(ClockTime::default());
-        let context =
-            Context::new(settings, clock, move |event| events.lock().unwrap().push(event));
+        let context = Context::new(settings, clock, move |event| {
+            events.lock().unwrap().push(event)
+        });
         let token = || {
             let data = HeaderMap::new();
-            context
-                .observe_token(&Ok(CacheableResource::New { entity_tag: EntityTag::new(), data }));
+            context.observe_token(&Ok(CacheableResource::New {
+                entity_tag: EntityTag::new(),
+                data,
+            }));
             std::mem::take(&mut *seen.lock().unwrap())
         };
         let good = SourceEvent::TokenOk { expiry: None };
         assert_eq!(token(), [good]);
         context.auth_failed(AuthStage::Request);
-        assert_eq!(token(), [SourceEvent::AuthFailed { stage: AuthStage::Request }]);
+        assert_eq!(
+            token(),
+            [SourceEvent::AuthFailed {
+                stage: AuthStage::Request
+            }]
+        );
         context.token_accepted();
         assert_eq!(token(), [good, good]);
     }
@@ -143,8 +171,16 @@ mod tests {
             headers
         };
         let claims = URL_SAFE_NO_PAD.encode(r#"{"aud":null,"exp":1700003610}"#);
-        assert_eq!(expiry_of(&headers(&format!("Bearer e30.{claims}.c2ln"))), Some(1_700_003_610));
-        for opaque in ["Bearer ya29.abc", "Bearer abc", "Basic e30.e30.e30", "Bearer e30.e30.x"] {
+        assert_eq!(
+            expiry_of(&headers(&format!("Bearer e30.{claims}.c2ln"))),
+            Some(1_700_003_610)
+        );
+        for opaque in [
+            "Bearer ya29.abc",
+            "Bearer abc",
+            "Basic e30.e30.e30",
+            "Bearer e30.e30.x",
+        ] {
             assert_eq!(expiry_of(&headers(opaque)), None, "{opaque}");
         }
         assert_eq!(expiry_of(&HeaderMap::new()), None);

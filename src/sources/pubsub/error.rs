@@ -59,7 +59,10 @@ impl SourceError {
         error: google_cloud_gax::client_builder::Error,
     ) -> Self {
         let endpoint = endpoint.url().unwrap_or("Google").to_owned();
-        Self::Client { endpoint, source: Box::new(error) }
+        Self::Client {
+            endpoint,
+            source: Box::new(error),
+        }
     }
 
     /// True if only a change of the settings, or of the files that they name, will help.

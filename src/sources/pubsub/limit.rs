@@ -30,7 +30,11 @@ impl Limit {
         let max_bytes = u32::try_from(settings.max_outstanding_bytes).unwrap_or(u32::MAX);
         let semaphore = |size: u32| Arc::new(Semaphore::new(size as usize));
         let messages = semaphore(settings.max_outstanding_messages);
-        Self { messages, bytes: semaphore(max_bytes), max_bytes }
+        Self {
+            messages,
+            bytes: semaphore(max_bytes),
+            max_bytes,
+        }
     }
 
     /// Waits for room for a message of that size. One larger than everything waits for all room.
@@ -38,8 +42,14 @@ impl Limit {
     pub(super) async fn enter(&self, bytes: usize) -> Option<Room> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
         let message = Arc::clone(&self.messages).acquire_owned().await.ok()?;
-        let bytes = Arc::clone(&self.bytes).acquire_many_owned(bytes).await.ok()?;
-        Some(Room { _message: message, _bytes: bytes })
+        let bytes = Arc::clone(&self.bytes)
+            .acquire_many_owned(bytes)
+            .await
+            .ok()?;
+        Some(Room {
+            _message: message,
+            _bytes: bytes,
+        })
     }
 }
 
@@ -63,7 +73,11 @@ mod tests {
 
     fn limit(messages: usize, bytes: u32) -> Limit {
         let semaphore = |size| Arc::new(Semaphore::new(size));
-        Limit { messages: semaphore(messages), bytes: semaphore(bytes as usize), max_bytes: bytes }
+        Limit {
+            messages: semaphore(messages),
+            bytes: semaphore(bytes as usize),
+            max_bytes: bytes,
+        }
     }
 
     #[test]
@@ -76,6 +90,9 @@ mod tests {
         let third = is_ready(limit.enter(0)).flatten().unwrap();
         assert!(is_ready(limit.enter(0)).is_none(), "too many messages");
         drop((second, third));
-        assert!(is_ready(limit.enter(1_000)).flatten().is_some(), "larger than everything");
+        assert!(
+            is_ready(limit.enter(1_000)).flatten().is_some(),
+            "larger than everything"
+        );
     }
 }

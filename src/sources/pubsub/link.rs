@@ -31,12 +31,25 @@ impl Link {
         let (interrupt, interrupts) = mpsc::channel(1);
         let (waiting_since, is_up) = (AtomicI64::new(NOT_WAITING), AtomicBool::new(false));
         let down_since = AtomicI64::new(context.clock.now().0);
-        (Self { context, waiting_since, is_up, down_since, interrupt }, interrupts)
+        (
+            Self {
+                context,
+                waiting_since,
+                is_up,
+                down_since,
+                interrupt,
+            },
+            interrupts,
+        )
     }
 
     /// The stream's task waits for the server from now on, or for something else.
     pub(super) fn set_waiting(&self, is_waiting: bool) {
-        let since = if is_waiting { self.context.clock.now().0 } else { NOT_WAITING };
+        let since = if is_waiting {
+            self.context.clock.now().0
+        } else {
+            NOT_WAITING
+        };
         self.waiting_since.store(since, Relaxed);
     }
 
@@ -60,7 +73,11 @@ impl Link {
     pub(super) fn set_up(&self, is_up: bool) {
         if self.is_up.swap(is_up, Relaxed) != is_up {
             self.down_since.store(self.context.clock.now().0, Relaxed);
-            self.context.emit(if is_up { SourceEvent::StreamUp } else { SourceEvent::StreamDown });
+            self.context.emit(if is_up {
+                SourceEvent::StreamUp
+            } else {
+                SourceEvent::StreamDown
+            });
         }
     }
 

@@ -53,12 +53,18 @@ impl Probe {
         };
         let admin = builder.with_retry_policy(NeverRetry).build().await;
         let admin = admin.map_err(|error| SourceError::client(&settings.endpoint, error))?;
-        Ok(Self { admin, subscription: settings.subscription.to_string() })
+        Ok(Self {
+            admin,
+            subscription: settings.subscription.to_string(),
+        })
     }
 
     /// Asks once.
     pub async fn ask(&self) -> Finding {
-        let request = self.admin.get_subscription().set_subscription(&self.subscription);
+        let request = self
+            .admin
+            .get_subscription()
+            .set_subscription(&self.subscription);
         match tokio::time::timeout(ANSWER_LIMIT, request.send()).await {
             Ok(Ok(subscription)) => Finding::Found(Box::new(subscription)),
             Ok(Err(error)) => of_error(&error),
@@ -73,7 +79,10 @@ fn of_error(error: &google_cloud_pubsub::Error) -> Finding {
         return Finding::NoToken(AuthStage::Token, text());
     }
     // A proxy answers with a bare HTTP status.
-    match (error.status().map(|status| status.code), error.http_status_code()) {
+    match (
+        error.status().map(|status| status.code),
+        error.http_status_code(),
+    ) {
         (Some(Code::NotFound), _) | (None, Some(404)) => Finding::NotFound,
         (Some(Code::PermissionDenied), _) | (None, Some(403)) => Finding::Forbidden,
         (Some(Code::Unauthenticated), _) | (None, Some(401)) => Finding::Unauthenticated(text()),

@@ -234,8 +234,11 @@ async fn new_key(outlet: &Outlet, interrupts: &mut mpsc::Receiver<Interrupt>) ->
 async fn build_client(context: &Arc<Context>, link: &Link) -> Result<Client, SourceError> {
     let attempts = Arc::new(Attempts::new(context.clock.clone(), link.interrupter()));
     let credentials = auth::credentials(&context.settings).await?;
-    let observed =
-        Observed { credentials, attempts: Arc::clone(&attempts), context: Arc::clone(context) };
+    let observed = Observed {
+        credentials,
+        attempts: Arc::clone(&attempts),
+        context: Arc::clone(context),
+    };
     let endpoint = &context.settings.endpoint;
     let builder = Subscriber::builder().with_credentials(observed);
     let builder = match endpoint.url() {
@@ -244,7 +247,10 @@ async fn build_client(context: &Arc<Context>, link: &Link) -> Result<Client, Sou
     };
     let built = builder.build().await;
     let subscriber = built.map_err(|error| SourceError::client(endpoint, error))?;
-    Ok(Client { subscriber, attempts })
+    Ok(Client {
+        subscriber,
+        attempts,
+    })
 }
 
 /// Connects at the first `next`.
@@ -302,7 +308,12 @@ impl Pump<'_> {
         let Some(room) = room else { return false };
         let (context, attempts) = (Arc::clone(self.context), Arc::clone(self.attempts));
         let ack = Ack::new(handler, context, attempts, room);
-        self.outlet.send(Delivery { incoming: Incoming { raw, fault: None }, ack }).await
+        self.outlet
+            .send(Delivery {
+                incoming: Incoming { raw, fault: None },
+                ack,
+            })
+            .await
     }
 }
 
@@ -364,7 +375,9 @@ impl Flushing {
         if self.0.len() < FLUSHING_MAX {
             self.0.spawn(async move {
                 // An error means that a server answers no ack: the messages will come again.
-                tokio::time::timeout(LINGER_LIMIT, token.shutdown()).await.ok();
+                tokio::time::timeout(LINGER_LIMIT, token.shutdown())
+                    .await
+                    .ok();
             });
         }
     }
@@ -395,7 +408,10 @@ mod tests {
             assert_eq!((raw.body.as_ref(), &*raw.message_id), (&b"\0x"[..], "7"));
         };
         let time = google_cloud_wkt::Timestamp::new(1_699_999_999, 123_456_000).unwrap();
-        check(Message::new().set_publish_time(time), "2023-11-14T22:13:19.123456Z");
+        check(
+            Message::new().set_publish_time(time),
+            "2023-11-14T22:13:19.123456Z",
+        );
         check(Message::new(), "2023-11-14T22:13:20.005Z");
     }
 }

@@ -51,7 +51,11 @@ type Stamp = (u64, u64, i64, i64);
 impl Key {
     fn new(path: PathBuf) -> Self {
         let seen = stamp(&path);
-        Self { path, seen, next_try: ClockTime::default() }
+        Self {
+            path,
+            seen,
+            next_try: ClockTime::default(),
+        }
     }
 }
 
@@ -64,7 +68,15 @@ impl Watchdog {
     pub(super) fn new(context: Arc<Context>, links: Vec<Arc<Link>>) -> Self {
         let key = auth::key_file(&context.settings).map(Key::new);
         let next_probe = context.clock.now();
-        Self { context, links, probe: None, next_probe, reachable: None, key, is_silent: false }
+        Self {
+            context,
+            links,
+            probe: None,
+            next_probe,
+            reachable: None,
+            key,
+            is_silent: false,
+        }
     }
 
     /// Watches until it is dropped.
@@ -91,7 +103,9 @@ impl Watchdog {
                 tracing::info!(%path, "the credentials file changed: streams are opened with it");
                 key.seen = stamp;
                 self.probe = None;
-                self.links.iter().for_each(|link| link.interrupt(Interrupt::NewKey));
+                self.links
+                    .iter()
+                    .for_each(|link| link.interrupt(Interrupt::NewKey));
                 return;
             }
             Err(error) => error,
@@ -200,7 +214,11 @@ impl Watchdog {
                 tracing::warn!(subscription, error, "there is no token to ask Pub/Sub with");
             }
             Finding::Unauthenticated(error) => {
-                tracing::warn!(subscription, error, "Pub/Sub answers, and refuses the token");
+                tracing::warn!(
+                    subscription,
+                    error,
+                    "Pub/Sub answers, and refuses the token"
+                );
             }
             Finding::NotFound => tracing::warn!(subscription, "Pub/Sub knows no such subscription"),
             Finding::Found(_) | Finding::Forbidden => {
@@ -233,7 +251,11 @@ impl Watchdog {
         if !is_silent {
             tracing::info!(subscription, "messages come again");
         } else if self.reachable == Some(false) {
-            tracing::warn!(subscription, for_s, "no message came, as Pub/Sub can't be reached");
+            tracing::warn!(
+                subscription,
+                for_s,
+                "no message came, as Pub/Sub can't be reached"
+            );
         } else {
             tracing::warn!(
                 subscription,

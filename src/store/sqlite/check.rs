@@ -50,7 +50,10 @@ pub(super) fn content(
     mark: Option<Mark>,
 ) -> Result<(), StoreError> {
     let failed = |source| StoreError::from_sqlite(path, Operation::Open, source);
-    let damaged = |what| StoreError::Damaged { path: path.to_owned(), what };
+    let damaged = |what| StoreError::Damaged {
+        path: path.to_owned(),
+        what,
+    };
     // One snapshot, since the writer may commit in between.
     let snapshot = connection.unchecked_transaction().map_err(failed)?;
     let connection = &*snapshot;
@@ -66,30 +69,44 @@ pub(super) fn content(
         "it is another store".to_owned()
     } else if found.commits < mark.commits {
         let Mark { commits, .. } = mark;
-        format!("it has {} commits of {commits}: its log is missing or cut", found.commits)
+        format!(
+            "it has {} commits of {commits}: its log is missing or cut",
+            found.commits
+        )
     } else {
         return Ok(());
     };
-    Err(StoreError::RolledBack { path: path.to_owned(), mark: mark::path(path), what })
+    Err(StoreError::RolledBack {
+        path: path.to_owned(),
+        mark: mark::path(path),
+        what,
+    })
 }
 
 /// What the mark of this store has to say.
 pub(super) fn current(connection: &Connection) -> Result<Mark> {
-    Ok(Mark { id: meta(connection, "id")?, commits: meta(connection, "commits")? })
+    Ok(Mark {
+        id: meta(connection, "id")?,
+        commits: meta(connection, "commits")?,
+    })
 }
 
 fn missing_tables(connection: &Connection) -> Result<Option<String>> {
     let empty = Connection::open_in_memory()?;
     empty.execute_batch(SCHEMA)?;
     let found = tables(connection)?;
-    let missing = tables(&empty)?.into_iter().find(|table| !found.contains(table));
+    let missing = tables(&empty)?
+        .into_iter()
+        .find(|table| !found.contains(table));
     Ok(missing.map(|(name, _)| format!("{name} is missing, or not as it was made")))
 }
 
 /// The names of tables and indexes, and how they are made.
 fn tables(connection: &Connection) -> Result<BTreeSet<(String, Option<String>)>> {
     let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema")?;
-    statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    statement
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 fn odd_numbers(connection: &Connection) -> Result<Option<String>> {
@@ -102,7 +119,10 @@ fn odd_numbers(connection: &Connection) -> Result<Option<String>> {
 
 /// Looks at every page of a store that is not too large for that.
 pub(super) fn pages(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    if path.metadata().is_ok_and(|file| file.len() > ALL_PAGES_MAX_BYTES) {
+    if path
+        .metadata()
+        .is_ok_and(|file| file.len() > ALL_PAGES_MAX_BYTES)
+    {
         return Ok(());
     }
     let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
@@ -111,5 +131,8 @@ pub(super) fn pages(connection: &Connection, path: &Path) -> Result<(), StoreErr
     if verdict == "ok" {
         return Ok(());
     }
-    Err(StoreError::Damaged { path: path.to_owned(), what: verdict.replace('\n', " ") })
+    Err(StoreError::Damaged {
+        path: path.to_owned(),
+        what: verdict.replace('\n', " "),
+    })
 }

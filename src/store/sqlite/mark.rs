@@ -35,8 +35,14 @@ pub(super) fn read(store: &Path) -> io::Result<Option<Mark>> {
 }
 
 fn parse(bytes: &[u8]) -> Option<Mark> {
-    let (id, commits) = std::str::from_utf8(bytes).ok()?.strip_suffix('\n')?.split_once(' ')?;
-    Some(Mark { id: id.parse().ok()?, commits: commits.parse().ok()? })
+    let (id, commits) = std::str::from_utf8(bytes)
+        .ok()?
+        .strip_suffix('\n')?
+        .split_once(' ')?;
+    Some(Mark {
+        id: id.parse().ok()?,
+        commits: commits.parse().ok()?,
+    })
 }
 
 /// Opens the mark for writing, and makes it if there is none.
@@ -46,7 +52,10 @@ pub(super) fn open(store: &Path) -> io::Result<File> {
 
 /// Writes the mark. Always the same number of bytes, so that a new one covers the old one.
 pub(super) fn write(file: &File, mark: Mark) -> io::Result<()> {
-    file.write_all_at(format!("{:+020} {:+020}\n", mark.id, mark.commits).as_bytes(), 0)
+    file.write_all_at(
+        format!("{:+020} {:+020}\n", mark.id, mark.commits).as_bytes(),
+        0,
+    )
 }
 
 #[cfg(test)]

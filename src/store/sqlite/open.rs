@@ -41,18 +41,29 @@ fn pragmas() -> String {
 /// crash; the empty file stays.
 pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
     let lock = with_suffix(path, ".lock");
-    let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    let file = private(OpenOptions::new().create(true)).open(&lock).map_err(failed)?;
+    let failed = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let file = private(OpenOptions::new().create(true))
+        .open(&lock)
+        .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked { path: path.to_owned(), lock }),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
+            path: path.to_owned(),
+            lock,
+        }),
         Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 
 /// True if there is a store; an error for what can't be one.
 pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
-    let foreign = |why: &str| StoreError::Foreign { path: path.to_owned(), why: why.to_owned() };
+    let foreign = |why: &str| StoreError::Foreign {
+        path: path.to_owned(),
+        why: why.to_owned(),
+    };
     match path.metadata() {
         Ok(found) if !found.is_file() => Err(foreign("not a file")),
         // A store is made whole and then renamed, so it is never empty.
@@ -61,19 +72,30 @@ pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let traces = [with_suffix(path, "-wal"), mark::path(path)];
             match traces.into_iter().find(|trace| trace.exists()) {
-                Some(trace) => Err(StoreError::Gone { path: path.to_owned(), trace }),
+                Some(trace) => Err(StoreError::Gone {
+                    path: path.to_owned(),
+                    trace,
+                }),
                 None => Ok(false),
             }
         }
-        Err(source) => Err(StoreError::Open { path: path.to_owned(), source }),
+        Err(source) => Err(StoreError::Open {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Makes a new store: under another name first, so that a crash leaves no half of one.
 pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     let draft = with_suffix(path, ".new");
-    let failed = |source| StoreError::Open { path: path.to_owned(), source };
-    private(OpenOptions::new().create(true).truncate(true)).open(&draft).map_err(failed)?;
+    let failed = |source| StoreError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    private(OpenOptions::new().create(true).truncate(true))
+        .open(&draft)
+        .map_err(failed)?;
     let schema = format!(
         "PRAGMA journal_mode = WAL; BEGIN; {} PRAGMA application_id = {}; \
          PRAGMA user_version = {}; COMMIT;",
@@ -88,12 +110,16 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     });
     connection.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
     std::fs::rename(&draft, path).map_err(failed)?;
-    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(failed)
+    File::open(folder_of(path))
+        .and_then(|folder| folder.sync_all())
+        .map_err(failed)
 }
 
 /// The folder of a file.
 pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 /// Syncs the log of a store that nobody has open. A killed process may have left a commit in it
@@ -102,14 +128,20 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 pub(super) fn sync_log(path: &Path) -> Result<(), StoreError> {
     match File::open(with_suffix(path, "-wal")).and_then(|log| log.sync_all()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        synced => synced.map_err(|source| StoreError::Open { path: path.to_owned(), source }),
+        synced => synced.map_err(|source| StoreError::Open {
+            path: path.to_owned(),
+            source,
+        }),
     }
 }
 
 /// Opens a file that is there, and checks it. What is refused is left as it is.
 pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
     let failed = |source| StoreError::from_sqlite(path, Operation::Open, source);
-    let unreadable = |source| StoreError::Open { path: mark::path(path), source };
+    let unreadable = |source| StoreError::Open {
+        path: mark::path(path),
+        source,
+    };
     // Before the store is looked into: its writer may commit in between.
     let mark = mark::read(path).map_err(unreadable)?;
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -134,7 +166,9 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
 /// What becomes of the log when the last connection is closed: kept as it is, or written back into
 /// the file and removed.
 pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep).map(drop)
+    connection
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
+        .map(drop)
 }
 
 /// A copy that `VACUUM INTO` made has no log: there, readers would hold up the writer, and a commit
@@ -142,11 +176,17 @@ pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<
 fn use_log(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let mode = "PRAGMA journal_mode = WAL";
     let mode = connection.query_row(mode, [], |row| row.get::<_, String>(0));
-    match mode.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?.as_str() {
+    match mode
+        .map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?
+        .as_str()
+    {
         "wal" => Ok(()),
         other => {
             let why = format!("kept in journal mode {other}, as its disk allows no log (WAL)");
-            Err(StoreError::Foreign { path: path.to_owned(), why })
+            Err(StoreError::Foreign {
+                path: path.to_owned(),
+                why,
+            })
         }
     }
 }

@@ -26,12 +26,22 @@ pub(super) fn restored(connection: &Connection) -> Result<Restored> {
     let deadlines = "SELECT id, deadline FROM notifications WHERE deadline IS NOT NULL";
     Ok(Restored {
         clock: ClockTime(meta(connection, "clock")?),
-        held: rows(connection, "SELECT row, line FROM held ORDER BY arrival", [], held)?,
+        held: rows(
+            connection,
+            "SELECT row, line FROM held ORDER BY arrival",
+            [],
+            held,
+        )?,
         deadlines: rows(connection, deadlines, [], |row| {
             Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
         })?,
         nodes: rows(connection, "SELECT name, row FROM nodes", [], named)?,
-        traits: rows(connection, "SELECT resource, name, fields FROM traits", [], trait_row)?,
+        traits: rows(
+            connection,
+            "SELECT resource, name, fields FROM traits",
+            [],
+            trait_row,
+        )?,
     })
 }
 
@@ -47,36 +57,53 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
         connection.prepare_cached("SELECT sort_key, at FROM released WHERE ordering_key = ?1")?;
     for key in &lookup.ordering_keys {
         let row = released.query_row([key], |row| Ok((json(row, 0)?, ClockTime(row.get(1)?))));
-        loaded.ordering_keys.extend(row.optional()?.map(|row| (key.as_str().into(), row)));
+        loaded
+            .ordering_keys
+            .extend(row.optional()?.map(|row| (key.as_str().into(), row)));
     }
     let mut notifications = lookup.notifications.clone();
     for key in &lookup.session_members {
         let members = members(connection, *key)?;
         notifications.extend(&members);
-        loaded.sessions.insert(*key, Session { members, clips: clips(connection, *key)? });
+        loaded.sessions.insert(
+            *key,
+            Session {
+                members,
+                clips: clips(connection, *key)?,
+            },
+        );
     }
     for key in lookup.session_clips.difference(&lookup.session_members) {
-        let session = Session { clips: clips(connection, *key)?, ..Session::default() };
+        let session = Session {
+            clips: clips(connection, *key)?,
+            ..Session::default()
+        };
         loaded.sessions.insert(*key, session);
     }
     let mut state = connection.prepare_cached("SELECT state FROM notifications WHERE id = ?1")?;
     for id in notifications {
         let found = state.query_row([id.0], |row| json(row, 0)).optional()?;
-        loaded.notifications.extend(found.map(|found| (id, Arc::new(found))));
+        loaded
+            .notifications
+            .extend(found.map(|found| (id, Arc::new(found))));
     }
     Ok(loaded)
 }
 
 fn members(connection: &Connection, session: SessionKey) -> Result<BTreeSet<NotificationId>> {
     let sql = "SELECT notification FROM members WHERE session = ?1";
-    let members = rows(connection, sql, [session.0], |row| row.get(0).map(NotificationId))?;
+    let members = rows(connection, sql, [session.0], |row| {
+        row.get(0).map(NotificationId)
+    })?;
     Ok(members.into_iter().collect())
 }
 
 fn clips(connection: &Connection, session: SessionKey) -> Result<BTreeMap<String, ClockTime>> {
     let sql = "SELECT url, at FROM clips WHERE session = ?1";
     let clip = |row: &Row<'_>| Ok((row.get(0)?, ClockTime(row.get(1)?)));
-    Ok(rows(connection, sql, [session.0], clip)?.into_iter().collect())
+    Ok(rows(connection, sql, [session.0], clip)?
+        .into_iter()
+        .collect())
 }
 
 /// Every notification, sorted by id.
@@ -84,7 +111,9 @@ pub(super) fn notifications(
     connection: &Connection,
 ) -> Result<Vec<(NotificationId, Notification)>> {
     let sql = "SELECT id, state FROM notifications ORDER BY id";
-    rows(connection, sql, [], |row| Ok((NotificationId(row.get(0)?), json(row, 1)?)))
+    rows(connection, sql, [], |row| {
+        Ok((NotificationId(row.get(0)?), json(row, 1)?))
+    })
 }
 
 /// The records after a number, in order.
@@ -95,14 +124,19 @@ pub(super) fn journal(
 ) -> Result<Vec<JournalRow>> {
     let sql = "SELECT sequence, kind, subject, line FROM journal WHERE sequence > ?1 \
                ORDER BY sequence LIMIT ?2";
-    rows(connection, sql, params![integer(after), integer(limit as u64)], |row| {
-        Ok(JournalRow {
-            sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-            kind: parsed(row, 1, RecordKind::parse)?,
-            subject: row.get(2)?,
-            line: row.get(3)?,
-        })
-    })
+    rows(
+        connection,
+        sql,
+        params![integer(after), integer(limit as u64)],
+        |row| {
+            Ok(JournalRow {
+                sequence: row.get::<_, i64>(0)?.unsigned_abs(),
+                kind: parsed(row, 1, RecordKind::parse)?,
+                subject: row.get(2)?,
+                line: row.get(3)?,
+            })
+        },
+    )
 }
 
 /// The newest messages in quarantine, oldest first.
@@ -133,7 +167,10 @@ pub(super) fn quarantined(connection: &Connection, id: i64) -> Result<Option<Qua
         Ok(Quarantined {
             key: DedupeKey(row.get(0)?),
             at: ClockTime(row.get(1)?),
-            reject: Reject { reason: parsed(row, 2, Reason::parse)?, detail: row.get(3)? },
+            reject: Reject {
+                reason: parsed(row, 2, Reason::parse)?,
+                detail: row.get(3)?,
+            },
             raw: RawMessage {
                 platform: parsed(row, 4, Platform::parse)?,
                 message_id: row.get(5)?,
@@ -184,18 +221,28 @@ fn rows<T>(
     params: impl Params,
     read: impl FnMut(&Row<'_>) -> Result<T>,
 ) -> Result<Vec<T>> {
-    connection.prepare_cached(sql)?.query_map(params, read)?.collect()
+    connection
+        .prepare_cached(sql)?
+        .query_map(params, read)?
+        .collect()
 }
 
 fn held(row: &Row<'_>) -> Result<Held> {
     let held: Held = json(row, 0)?;
-    Ok(Held { record: held.record.with_line(row.get(1)?), ..held })
+    Ok(Held {
+        record: held.record.with_line(row.get(1)?),
+        ..held
+    })
 }
 
 fn trait_row(row: &Row<'_>) -> Result<TraitRow> {
     let resource = ResourceName::from(row.get::<_, String>(0)?);
     let fields = Arc::new(json(row, 2)?);
-    Ok(TraitRow { resource, name: row.get(1)?, fields })
+    Ok(TraitRow {
+        resource,
+        name: row.get(1)?,
+        fields,
+    })
 }
 
 fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {

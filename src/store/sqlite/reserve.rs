@@ -26,7 +26,10 @@ pub(super) fn path(store: &Path) -> PathBuf {
 /// so many bytes more, which it doesn't keep.
 pub(super) fn make(store: &Path, beside: u64) -> io::Result<()> {
     let path = path(store);
-    if path.metadata().is_ok_and(|found| found.len() >= RESERVE_BYTES) {
+    if path
+        .metadata()
+        .is_ok_and(|found| found.len() >= RESERVE_BYTES)
+    {
         return Ok(());
     }
     // Not by trial alone: other programs would find the disk full meanwhile.

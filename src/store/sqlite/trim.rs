@@ -56,7 +56,9 @@ pub(super) fn all(
     let limit = integer(rows as u64);
     let mut trimmed = Trimmed::default();
     for sql in BY_HORIZON {
-        let removed = connection.prepare_cached(sql)?.execute(params![horizon, limit])?;
+        let removed = connection
+            .prepare_cached(sql)?
+            .execute(params![horizon, limit])?;
         trimmed.more |= removed >= rows;
     }
     let records = rows * RECORDS_PER_ROW;
@@ -70,7 +72,9 @@ pub(super) fn all(
 pub(super) fn set_sinks(connection: &Connection, sinks: &[String]) -> Result<()> {
     connection.execute(UNSET_SINKS, [])?;
     let mut set = connection.prepare(SET_SINK)?;
-    sinks.iter().try_for_each(|sink| set.execute([sink]).map(drop))
+    sinks
+        .iter()
+        .try_for_each(|sink| set.execute([sink]).map(drop))
 }
 
 fn journal(
@@ -89,7 +93,11 @@ fn journal(
     };
     trimmed.more |= oldest.more;
     // What the last one is too old for, all of them are.
-    let loss = if oldest.at <= expired { Loss::JournalExpired } else { Loss::JournalFull };
+    let loss = if oldest.at <= expired {
+        Loss::JournalExpired
+    } else {
+        Loss::JournalFull
+    };
     trimmed.lost = overtake_sinks(connection, oldest.last, loss, now)?;
     connection
         .prepare_cached("DELETE FROM journal WHERE sequence <= ?1")?
@@ -106,14 +114,20 @@ fn overtake_sinks(
 ) -> Result<Vec<Lost>> {
     let sql = "SELECT sink, sequence FROM cursors WHERE is_set AND sequence < ?1";
     let mut behind = connection.prepare_cached(sql)?;
-    let sinks: Vec<(String, i64)> =
-        behind.query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_>>()?;
+    let sinks: Vec<(String, i64)> = behind
+        .query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<Result<_>>()?;
     let mut lost = Vec::new();
     for (sink, cursor) in sinks {
         dead_letter(connection, &sink, (cursor + 1, last), loss, now)?;
         super::write::cursor(connection, &sink, last.unsigned_abs())?;
         let (first, last) = ((cursor + 1).unsigned_abs(), last.unsigned_abs());
-        lost.push(Lost { sink, first, last, loss });
+        lost.push(Lost {
+            sink,
+            first,
+            last,
+            loss,
+        });
     }
     Ok(lost)
 }
@@ -127,7 +141,11 @@ fn dead_letter(
     now: ClockTime,
 ) -> Result<()> {
     let row = params![sink, first, last, now.0, loss.as_str()];
-    if connection.prepare_cached(LONGER_DEAD_LETTER)?.execute(row)? > 0 {
+    if connection
+        .prepare_cached(LONGER_DEAD_LETTER)?
+        .execute(row)?
+        > 0
+    {
         return Ok(());
     }
     let mut letter = connection.prepare_cached(
@@ -140,8 +158,9 @@ fn dead_letter(
 fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Result<()> {
     let allowed = integer(QUARANTINE_MAX_BYTES);
     let bytes = meta(connection, "quarantine_bytes")?;
-    let Some(oldest) =
-        oldest(connection, OLDEST_QUARANTINED, rows, bytes, |_, bytes| bytes > allowed)?
+    let Some(oldest) = oldest(connection, OLDEST_QUARANTINED, rows, bytes, |_, bytes| {
+        bytes > allowed
+    })?
     else {
         return Ok(());
     };
@@ -183,7 +202,12 @@ fn oldest(
         }
         (newest, bytes, count) = (Some((number, at)), bytes - size, count + 1);
     }
-    Ok(newest.map(|(last, at)| Oldest { last, at, bytes, more: count >= rows }))
+    Ok(newest.map(|(last, at)| Oldest {
+        last,
+        at,
+        bytes,
+        more: count >= rows,
+    }))
 }
 
 #[cfg(test)]
@@ -193,8 +217,14 @@ mod tests {
 
     /// How SQLite goes about a statement, a step a line.
     fn plan(connection: &Connection, sql: &str) -> Vec<String> {
-        let mut statement = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
-        statement.raw_query().mapped(|row| row.get(3)).collect::<Result<_>>().unwrap()
+        let mut statement = connection
+            .prepare(&format!("EXPLAIN QUERY PLAN {sql}"))
+            .unwrap();
+        statement
+            .raw_query()
+            .mapped(|row| row.get(3))
+            .collect::<Result<_>>()
+            .unwrap()
     }
 
     #[test]
@@ -208,11 +238,16 @@ mod tests {
             for step in steps {
                 // In the order of its key, and ended by its limit.
                 let in_order = sql.contains("LIMIT ?1") && step.starts_with("SCAN");
-                let by_index = ["SEARCH", "LIST SUBQUERY"].iter().any(|w| step.starts_with(w));
+                let by_index = ["SEARCH", "LIST SUBQUERY"]
+                    .iter()
+                    .any(|w| step.starts_with(w));
                 assert!(in_order || by_index, "{step}: {sql}");
             }
         }
         let scan = plan(&connection, "DELETE FROM payloads WHERE at + 0 <= 1");
-        assert!(scan[0].starts_with("SCAN"), "what this test looks for: {scan:?}");
+        assert!(
+            scan[0].starts_with("SCAN"),
+            "what this test looks for: {scan:?}"
+        );
     }
 }

@@ -88,7 +88,12 @@ fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
     let mut traits = connection.prepare_cached(
         "INSERT OR REPLACE INTO traits (resource, name, fields) VALUES (?1, ?2, ?3)",
     )?;
-    for TraitRow { resource, name, fields } in &changes.traits {
+    for TraitRow {
+        resource,
+        name,
+        fields,
+    } in &changes.traits
+    {
         traits.execute(params![resource.as_str(), name, json(&**fields)?])?;
     }
     let mut drop_trait =
@@ -135,11 +140,19 @@ pub(super) fn drop_quarantined(connection: &Connection, ids: &[i64]) -> Result<u
         connection.prepare_cached("DELETE FROM quarantine WHERE id = ?1 RETURNING bytes")?;
     let mut dropped = Vec::new();
     for id in ids {
-        dropped.extend(statement.query_row([id], |row| row.get::<_, i64>(0)).optional()?);
+        dropped.extend(
+            statement
+                .query_row([id], |row| row.get::<_, i64>(0))
+                .optional()?,
+        );
     }
     if !dropped.is_empty() {
         let total = super::read::meta(connection, "quarantine_bytes")?;
-        set_meta(connection, "quarantine_bytes", total - dropped.iter().sum::<i64>())?;
+        set_meta(
+            connection,
+            "quarantine_bytes",
+            total - dropped.iter().sum::<i64>(),
+        )?;
     }
     Ok(dropped.len())
 }
@@ -158,13 +171,27 @@ fn journal(
     let last = super::read::meta(connection, "last_sequence")?.unsigned_abs();
     let mut bytes = super::read::meta(connection, "journal_bytes")?;
     let rows = JournalRow::number(records, last);
-    let Some(end) = rows.last() else { return Ok(rows) };
+    let Some(end) = rows.last() else {
+        return Ok(rows);
+    };
     let mut statement = connection.prepare_cached(
         "INSERT INTO journal (sequence, kind, subject, at, line) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for JournalRow { sequence, kind, subject, line } in &rows {
+    for JournalRow {
+        sequence,
+        kind,
+        subject,
+        line,
+    } in &rows
+    {
         bytes += integer(line.len() as u64);
-        statement.execute(params![integer(*sequence), kind.as_str(), subject, at.0, line])?;
+        statement.execute(params![
+            integer(*sequence),
+            kind.as_str(),
+            subject,
+            at.0,
+            line
+        ])?;
     }
     set_meta(connection, "last_sequence", integer(end.sequence))?;
     set_meta(connection, "journal_bytes", bytes)?;
@@ -177,13 +204,17 @@ pub(super) fn cursor(connection: &Connection, sink: &str, sequence: u64) -> Resu
         "INSERT INTO cursors (sink, sequence) VALUES (?1, ?2) ON CONFLICT (sink) DO UPDATE \
          SET sequence = max(sequence, excluded.sequence)",
     )?;
-    statement.execute(params![sink, integer(sequence)]).map(drop)
+    statement
+        .execute(params![sink, integer(sequence)])
+        .map(drop)
 }
 
 /// Counts a commit, which this is a part of; returns its number.
 pub(super) fn count_commit(connection: &Connection) -> Result<i64> {
     let sql = "UPDATE meta SET value = value + 1 WHERE name = 'commits' RETURNING value";
-    connection.prepare_cached(sql)?.query_row([], |row| row.get(0))
+    connection
+        .prepare_cached(sql)?
+        .query_row([], |row| row.get(0))
 }
 
 pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> Result<()> {

@@ -16,9 +16,16 @@ const JITTER_MS: i64 = 4_000;
 const LAG_MS: i64 = 900;
 
 const STRUCTURE: &str = "enterprises/p/structures/s1";
-const DEVICES: [&str; 3] =
-    ["enterprises/p/devices/d1", "enterprises/p/devices/d2", "enterprises/p/devices/d10"];
-const KINDS: [&str; 3] = ["CameraMotion.Motion", "CameraPerson.Person", "DoorbellChime.Chime"];
+const DEVICES: [&str; 3] = [
+    "enterprises/p/devices/d1",
+    "enterprises/p/devices/d2",
+    "enterprises/p/devices/d10",
+];
+const KINDS: [&str; 3] = [
+    "CameraMotion.Motion",
+    "CameraPerson.Person",
+    "DoorbellChime.Chime",
+];
 
 /// Makes one message after the other. Each has an id of its own, and each event a payload of its
 /// own, unless it is a copy.
@@ -33,7 +40,12 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn new(seed: u64, padding: usize) -> Self {
-        Self { rng: Rng::with_seed(seed), made: Vec::new(), threads: Vec::new(), padding }
+        Self {
+            rng: Rng::with_seed(seed),
+            made: Vec::new(),
+            threads: Vec::new(),
+            padding,
+        }
     }
 
     /// The next messages.
@@ -43,7 +55,11 @@ impl Load {
             let turn = first_time() + Duration::milliseconds(STEP_MS) * number.try_into().unwrap();
             let body = self.body(number, turn);
             let publish_time = turn + Duration::milliseconds(LAG_MS);
-            self.made.push(Sent { message_id: format!("{number:06}"), publish_time, body });
+            self.made.push(Sent {
+                message_id: format!("{number:06}"),
+                publish_time,
+                body,
+            });
         }
         self.made[first..].to_vec()
     }
@@ -63,7 +79,9 @@ impl Load {
             "timestamp": time.to_rfc3339_opts(SecondsFormat::Millis, true),
             "userId": "AVPHwE-u1",
         });
-        body.as_object_mut().unwrap().extend(update.as_object().unwrap().clone());
+        body.as_object_mut()
+            .unwrap()
+            .extend(update.as_object().unwrap().clone());
         body.to_string().into_bytes()
     }
 
@@ -114,7 +132,10 @@ impl Load {
     }
 
     fn traits(&mut self, number: usize) -> Value {
-        let (name, padding) = (format!("Hall {}", self.rng.u8(0..9)), "x".repeat(self.padding));
+        let (name, padding) = (
+            format!("Hall {}", self.rng.u8(0..9)),
+            "x".repeat(self.padding),
+        );
         let traits = json!({
             "sdm.devices.traits.Temperature": {"ambientTemperatureCelsius": number},
             "sdm.devices.traits.Info": {"customName": name, "x": padding},

@@ -18,7 +18,9 @@ static LIBRARY: LazyLock<PathBuf> = LazyLock::new(|| {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/crash/shim.c");
     let draft = folder.join(format!("shim-{}.so", std::process::id()));
     let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o"]);
+    compiler.args([
+        "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o",
+    ]);
     let built = compiler.arg(&draft).arg(source).status().unwrap();
     assert!(built.success(), "the C compiler failed: {built}");
     // Whole at once, as another run of the tests may be using it.
@@ -79,9 +81,16 @@ impl Disk {
     pub(crate) fn new(store: &Path) -> Self {
         // The library knows files by what the kernel calls them.
         let folder = store.parent().unwrap().canonicalize().unwrap();
-        let (store, synced) = (folder.join(store.file_name().unwrap()), folder.join("synced"));
+        let (store, synced) = (
+            folder.join(store.file_name().unwrap()),
+            folder.join("synced"),
+        );
         fs::create_dir_all(synced.join("names")).unwrap();
-        Self { store, synced, full: folder.join("full") }
+        Self {
+            store,
+            synced,
+            full: folder.join("full"),
+        }
     }
 
     /// The environment of a process on this disk.
@@ -93,7 +102,9 @@ impl Disk {
         set("SHIM_STORE", text(&self.store));
         set("SHIM_SYNCED", text(&self.synced));
         set("SHIM_FULL", text(&self.full));
-        let Some(Point { after, then }) = point else { return environment };
+        let Some(Point { after, then }) = point else {
+            return environment;
+        };
         if let Some((line, count)) = after {
             set("SHIM_LINE", line.to_owned());
             set("SHIM_LINE_COUNT", count.to_string());
@@ -156,7 +167,12 @@ impl Disk {
         for entry in fs::read_dir(folder).into_iter().flatten() {
             let (path, status) = entry.map(|entry| (entry.path(), entry.metadata())).unwrap();
             let status = status.unwrap();
-            let is_of_store = path.file_name().unwrap().to_str().unwrap().starts_with(store);
+            let is_of_store = path
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(store);
             if status.is_file() && (is_of_store || folder == self.synced) {
                 files.insert(status.ino(), path);
             }

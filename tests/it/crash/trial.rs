@@ -160,7 +160,11 @@ impl Trial {
         let mut under_load: Option<Stopwatch> = None;
         self.feed(count, |trial| {
             let limit = LIMIT.as_secs_f64();
-            assert!(watch.seconds() < limit, "{kill:?} is never reached:\n{}", tail(&service));
+            assert!(
+                watch.seconds() < limit,
+                "{kill:?} is never reached:\n{}",
+                tail(&service)
+            );
             let has_ended = service.has_ended();
             match kill {
                 Kill::At(_) => has_ended,
@@ -176,7 +180,10 @@ impl Trial {
             }
         });
         service.kill();
-        println!("  {kill:?}, power {power:?}, {:.3} s after its start", watch.seconds());
+        println!(
+            "  {kill:?}, power {power:?}, {:.3} s after its start",
+            watch.seconds()
+        );
         if let Broker::Server(_) = &self.broker
             && self.open_count() == opens
         {
@@ -193,7 +200,12 @@ impl Trial {
         service.wait_for(LIMIT, |service| service.get("/readyz").is_some());
         fs::write(&self.disk.full, "").unwrap();
         self.feed(count, |_| service.metric("hearthd_store_errors_total") >= 2);
-        assert_eq!(service.get("/livez").as_deref(), Some("ok\n"), "{}", service.log());
+        assert_eq!(
+            service.get("/livez").as_deref(),
+            Some("ok\n"),
+            "{}",
+            service.log()
+        );
         fs::remove_file(&self.disk.full).unwrap();
         service.wait_for(LIMIT, |service| self.is_idle(service));
         service.kill();
@@ -220,7 +232,11 @@ impl Trial {
         });
         stored.assert_holds_delivered(&delivered);
         self.oldest_record = stored.oldest_record();
-        let unacked = || self.sent.iter().filter(|sent| !acked.contains(&sent.message_id));
+        let unacked = || {
+            self.sent
+                .iter()
+                .filter(|sent| !acked.contains(&sent.message_id))
+        };
         let is_stored = |sent: &Sent| stored.keys.contains(&sent.key());
         self.seen.kills += 1;
         self.seen.kills_with_unacked += usize::from(unacked().next().is_some());
@@ -230,8 +246,15 @@ impl Trial {
 
     /// The last line that the last process logged.
     pub(crate) fn last_line(&self) -> String {
-        let log = self.home.path(&format!("{}.log", self.runs.last().unwrap()));
-        fs::read_to_string(log).unwrap().lines().last().unwrap_or_default().to_owned()
+        let log = self
+            .home
+            .path(&format!("{}.log", self.runs.last().unwrap()));
+        fs::read_to_string(log)
+            .unwrap()
+            .lines()
+            .last()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Lets everything come to its end, and judges that.
@@ -240,7 +263,11 @@ impl Trial {
         let service = self.spawn(None);
         let is_ready = wait_until(LIMIT, || service.get("/readyz").is_some());
         let seconds = watch.seconds();
-        assert!(is_ready && seconds < RECOVERY_LIMIT, "{seconds} s:\n{}", service.log());
+        assert!(
+            is_ready && seconds < RECOVERY_LIMIT,
+            "{seconds} s:\n{}",
+            service.log()
+        );
         let fresh = self.load.take(8);
         self.publish(fresh);
         service.wait_for(LIMIT, |service| self.is_idle(service));
@@ -252,7 +279,10 @@ impl Trial {
         assert!(!log.contains("panicked"), "{log}");
 
         let acked = self.acked_now();
-        let left = self.sent.iter().filter(|sent| !acked.contains(&sent.message_id));
+        let left = self
+            .sent
+            .iter()
+            .filter(|sent| !acked.contains(&sent.message_id));
         assert_eq!(left.count(), 0, "P1: not acked in the end");
         let lines: Vec<String> = self.sent.iter().map(Sent::to_capture_line).collect();
         let expected = Expected::replay(&self.home, &lines.join("\n"));
@@ -338,7 +368,10 @@ impl Trial {
             Broker::Server(server) => {
                 let is_open = |stream: &StreamLog| stream.outcome == Outcome::Open;
                 let is_gone = || !server.log().streams.iter().any(is_open);
-                assert!(wait_until(LIMIT, is_gone), "a stream of a dead process is open");
+                assert!(
+                    wait_until(LIMIT, is_gone),
+                    "a stream of a dead process is open"
+                );
                 server.acked()
             }
             Broker::Emulator(emulator) => {
@@ -360,7 +393,9 @@ impl Trial {
                 // It may have leased messages to streams that have ended.
                 emulator.release(SUBSCRIPTION);
                 let events = event_ids(&self.delivered());
-                self.sent.iter().all(|sent| !sent.is_event() || events.contains(&sent.key()))
+                self.sent
+                    .iter()
+                    .all(|sent| !sent.is_event() || events.contains(&sent.key()))
             }
         }
     }

@@ -13,7 +13,9 @@ fn acks_have_no_effect(answer: Answer) {
     server.script(|faults| faults.acknowledge = Rule::always(answer));
     let mut trial = Trial::start(server);
     let ids = trial.publish(20);
-    trial.wait_for_server("acks were sent", |server| server.log().acknowledge.ids >= 20);
+    trial.wait_for_server("acks were sent", |server| {
+        server.log().acknowledge.ids >= 20
+    });
     assert_eq!(trial.server.unacked().len(), ids.len());
     // As after the end of their leases.
     trial.server.redeliver_all();
@@ -23,7 +25,9 @@ fn acks_have_no_effect(answer: Answer) {
     trial.publish(5);
     let emitted = "hearthd_events_emitted_total{platform=\"sdm\"}";
     trial.wait_for(emitted, |emitted| emitted == 25);
-    trial.server.script(|faults| faults.acknowledge = Rule::off());
+    trial
+        .server
+        .script(|faults| faults.acknowledge = Rule::off());
     trial.server.redeliver_all();
     trial.drain();
     trial.finish();
@@ -42,7 +46,10 @@ fn acks_without_permission_while_messages_flow() {
 
 #[test]
 fn acks_while_unavailable() {
-    acks_have_no_effect(Answer::Status(Status::new(Code::Unavailable, "as scripted")));
+    acks_have_no_effect(Answer::Status(Status::new(
+        Code::Unavailable,
+        "as scripted",
+    )));
 }
 
 #[test]

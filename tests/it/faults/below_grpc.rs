@@ -24,9 +24,13 @@ fn through_proxy() -> (Trial, Proxy) {
     let mut home = home(&format!("127.0.0.1:{}", proxy.port()));
     // Long enough for the cost to be that of production; short enough to see it heal.
     for (name, value) in [("MIN", "1s"), ("MAX", "8s")] {
-        home.environment.insert(format!("HEARTHD_PUBSUB__REOPEN_BACKOFF_{name}"), value.to_owned());
+        home.environment.insert(
+            format!("HEARTHD_PUBSUB__REOPEN_BACKOFF_{name}"),
+            value.to_owned(),
+        );
     }
-    home.environment.insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "5s".to_owned());
+    home.environment
+        .insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "5s".to_owned());
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     trial.drain();
@@ -68,10 +72,16 @@ fn connections_are_closed_while_messages_are_outstanding() {
     let store = Connection::open(trial.home.store()).unwrap();
     store.execute_batch("BEGIN IMMEDIATE").unwrap();
     trial.publish(5);
-    trial.wait_for("hearthd_store_errors_total{op=\"commit\"}", |errors| errors >= 1);
+    trial.wait_for("hearthd_store_errors_total{op=\"commit\"}", |errors| {
+        errors >= 1
+    });
     proxy.set(Mode::Close);
     let share = cost(&trial);
-    assert!(share < CPU_LIMIT_WITH_BURST, "{:.1} % of a core", share * 100.0);
+    assert!(
+        share < CPU_LIMIT_WITH_BURST,
+        "{:.1} % of a core",
+        share * 100.0
+    );
     store.execute_batch("ROLLBACK").unwrap();
     assert_heals(trial, &proxy);
 }

@@ -21,14 +21,16 @@ const NO_TOKEN: &str = "hearthd_auth_failures_total{stage=\"token\"}";
 /// A home whose service needs credentials for the server.
 fn home_with_endpoint(server: &Server) -> Home {
     let mut home = home("");
-    home.environment.insert("HEARTHD_PUBSUB__ENDPOINT".to_owned(), server.url());
+    home.environment
+        .insert("HEARTHD_PUBSUB__ENDPOINT".to_owned(), server.url());
     home
 }
 
 /// The same with tokens of a metadata server.
 fn home_with_metadata(server: &Server, tokens: &TokenServer) -> Home {
     let mut home = home_with_endpoint(server);
-    home.environment.insert("GCE_METADATA_HOST".to_owned(), tokens.host());
+    home.environment
+        .insert("GCE_METADATA_HOST".to_owned(), tokens.host());
     home
 }
 
@@ -37,7 +39,8 @@ fn set_credentials(home: &mut Home, text: &str) {
     let path = home.path("key.json");
     fs::write(&path, text).unwrap();
     let path = path.display().to_string();
-    home.environment.insert("HEARTHD_PUBSUB__CREDENTIALS_FILE".to_owned(), path);
+    home.environment
+        .insert("HEARTHD_PUBSUB__CREDENTIALS_FILE".to_owned(), path);
 }
 
 /// A trial on a server that takes tokens of this key alone, and has taken some.
@@ -80,8 +83,13 @@ fn a_signed_token_is_accepted_and_its_expiry_shown() {
     assert!(trial.server.log().auth_failures.is_empty());
     assert_eq!(trial.service.series(AUTH_UP), 1);
     let expiry = trial.service.series(EXPIRY);
-    let last = trial.service.series("hearthd_last_message_received_timestamp_seconds");
-    assert!((last..last + 3700).contains(&expiry), "{expiry} after {last}");
+    let last = trial
+        .service
+        .series("hearthd_last_message_received_timestamp_seconds");
+    assert!(
+        (last..last + 3700).contains(&expiry),
+        "{expiry} after {last}"
+    );
     trial.finish();
 }
 
@@ -93,9 +101,17 @@ fn a_token_is_refused_and_then_accepted() {
     trial.server.end_streams(&End::Close);
     trial.publish(5);
     trial.wait_for(AUTH_UP, |up| up == 0);
-    trial.wait_for("hearthd_auth_failures_total{stage=\"request\"}", |failures| failures >= 2);
+    trial.wait_for(
+        "hearthd_auth_failures_total{stage=\"request\"}",
+        |failures| failures >= 2,
+    );
     assert_eq!(trial.service.series(STREAM_UP), 0);
-    assert!(trial.service.log().contains("Google doesn't accept the credentials"));
+    assert!(
+        trial
+            .service
+            .log()
+            .contains("Google doesn't accept the credentials")
+    );
     trial.server.require_auth(key.public());
     trial.wait_for(AUTH_UP, |up| up == 1);
     trial.finish();
@@ -155,7 +171,10 @@ fn a_key_that_comes_while_there_is_no_token_yet_is_taken_up() {
     set_credentials(&mut home, &old);
     // The first question comes 3 s after the start. It waits for a token too, for 30 s, and then
     // the file is looked at only after that.
-    home.environment.insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "60s".to_owned());
+    home.environment.insert(
+        "HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(),
+        "60s".to_owned(),
+    );
     let mut trial = Trial::with(server, home);
     // That of the start, which gave it up, and that of the stream.
     trial.wait_for_server("the stream asks for a token", |_| tokens.requests() >= 2);
@@ -176,7 +195,9 @@ fn a_missing_key_is_no_fault_of_the_token_server() {
     let key = Key::generate(EMAIL);
     let trial = authenticated(&key);
     // A question that isn't answered is asked anew, with new credentials.
-    trial.server.script(|faults| faults.admin = Rule::always(Admin::Status(503)));
+    trial
+        .server
+        .script(|faults| faults.admin = Rule::always(Admin::Status(503)));
     fs::remove_file(trial.home.path("key.json")).unwrap();
     let asked = "there is no token to ask Pub/Sub with";
     trial.wait_for_server("it is asked", |_| trial.service.log().contains(asked));
@@ -224,9 +245,13 @@ fn a_stream_that_gets_no_token_any_more_is_not_up() {
     let tokens = TokenServer::start();
     let server = Server::start();
     let mut home = home_with_metadata(&server, &tokens);
-    home.environment.insert("HEARTHD_PUBSUB__IDLE_REOPEN".to_owned(), "1s".to_owned());
+    home.environment
+        .insert("HEARTHD_PUBSUB__IDLE_REOPEN".to_owned(), "1s".to_owned());
     // A stream that works is not asked about.
-    home.environment.insert("HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(), "60s".to_owned());
+    home.environment.insert(
+        "HEARTHD_PUBSUB__PROBE_INTERVAL".to_owned(),
+        "60s".to_owned(),
+    );
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     trial.drain();
@@ -261,7 +286,8 @@ fn systemd_passes_the_key() {
     fs::create_dir(home.path("credentials")).unwrap();
     fs::write(home.path("credentials/service-account.json"), key.json()).unwrap();
     let folder = home.path("credentials").display().to_string();
-    home.environment.insert("CREDENTIALS_DIRECTORY".to_owned(), folder);
+    home.environment
+        .insert("CREDENTIALS_DIRECTORY".to_owned(), folder);
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     trial.finish();

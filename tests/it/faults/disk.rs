@@ -15,9 +15,12 @@ fn on(disk: &SmallDisk) -> Trial {
     let server = Server::start();
     let mut home = home(&format!("127.0.0.1:{}", server.port()));
     let store = disk.path("hearthd.db").display().to_string();
-    home.environment.insert("HEARTHD_STORE__PATH".to_owned(), store);
     home.environment
-        .insert("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES".to_owned(), "300".to_owned());
+        .insert("HEARTHD_STORE__PATH".to_owned(), store);
+    home.environment.insert(
+        "HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES".to_owned(),
+        "300".to_owned(),
+    );
     Trial::with(server, home)
 }
 
@@ -30,7 +33,9 @@ fn wait_for_reserve(trial: &Trial, disk: &SmallDisk) {
 
 #[test]
 fn a_full_disk_stops_pulling_and_nothing_else() {
-    let Some(disk) = SmallDisk::new(96) else { return };
+    let Some(disk) = SmallDisk::new(96) else {
+        return;
+    };
     let mut trial = on(&disk);
     trial.publish(50);
     trial.drain();
@@ -50,15 +55,24 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     }
     // What comes again before it is stored is no duplicate.
     trial.server.redeliver_all();
-    assert!(trial.service.log().contains("nothing is acked until the store works again"));
+    assert!(
+        trial
+            .service
+            .log()
+            .contains("nothing is acked until the store works again")
+    );
     let errors = trial.service.series(ERRORS);
     trial.wait_for(ERRORS, |now| now > errors);
 
     disk.free();
     trial.drain();
     // The 50 that were stored before, and those that came twice meanwhile, once stored.
-    let duplicates = trial.service.series("hearthd_messages_duplicate_total{platform=\"sdm\"}");
-    let received = trial.service.series("hearthd_messages_received_total{platform=\"sdm\"}");
+    let duplicates = trial
+        .service
+        .series("hearthd_messages_duplicate_total{platform=\"sdm\"}");
+    let received = trial
+        .service
+        .series("hearthd_messages_received_total{platform=\"sdm\"}");
     assert_eq!(received, 4_050 + duplicates);
     wait_for_reserve(&trial, &disk);
     // It comes back as well if somebody takes it away.
@@ -69,16 +83,22 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
 
 #[test]
 fn a_full_disk_is_mended_by_what_is_past_its_retention() {
-    let Some(disk) = SmallDisk::new(96) else { return };
+    let Some(disk) = SmallDisk::new(96) else {
+        return;
+    };
     let mut trial = on(&disk);
     trial.publish(4_000);
     trial.drain();
     let backlog = "hearthd_sink_backlog_records{sink=\"out\"}";
     trial.wait_for(backlog, |records| records == 0);
     let store = Connection::open(disk.path("hearthd.db")).unwrap();
-    store.execute("UPDATE journal SET at = at - 30 * 86400 * 1000000000", []).unwrap();
+    store
+        .execute("UPDATE journal SET at = at - 30 * 86400 * 1000000000", [])
+        .unwrap();
     // The log takes no space that it could be written anew in.
-    store.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+    store
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .unwrap();
     drop(store);
 
     // Nobody else makes room.

@@ -17,7 +17,10 @@ const WATCHED: Duration = Duration::from_secs(10);
 /// Floods the service, watches its memory, and lets it drain.
 fn flooded(server: Server, make: impl Fn(u64) -> Vec<u8> + Send + 'static) {
     let mut home = home(&format!("127.0.0.1:{}", server.port()));
-    let limit = ("HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES".to_owned(), "300".to_owned());
+    let limit = (
+        "HEARTHD_PUBSUB__MAX_OUTSTANDING_MESSAGES".to_owned(),
+        "300".to_owned(),
+    );
     home.environment.extend([limit]);
     let trial = Trial::with(server, home);
     trial.server.flood(Flood::new(make));
@@ -37,15 +40,23 @@ fn flooded(server: Server, make: impl Fn(u64) -> Vec<u8> + Send + 'static) {
     assert!(drained, "{} are not acked", trial.server.unacked().len());
     trial.wait_for("hearthd_reorder_pending_events", |pending| pending == 0);
     assert_eq!(trial.service.series("hearthd_conservation_imbalance"), 0);
-    let received = trial.service.series("hearthd_messages_received_total{platform=\"sdm\"}");
-    let emitted = trial.service.series("hearthd_events_emitted_total{platform=\"sdm\"}");
-    let duplicates = trial.service.series("hearthd_messages_duplicate_total{platform=\"sdm\"}");
+    let received = trial
+        .service
+        .series("hearthd_messages_received_total{platform=\"sdm\"}");
+    let emitted = trial
+        .service
+        .series("hearthd_events_emitted_total{platform=\"sdm\"}");
+    let duplicates = trial
+        .service
+        .series("hearthd_messages_duplicate_total{platform=\"sdm\"}");
     assert_eq!(received, emitted + duplicates);
     trial.service.stop();
 }
 
 fn body(number: u64) -> Vec<u8> {
-    event(usize::try_from(number).unwrap()).to_string().into_bytes()
+    event(usize::try_from(number).unwrap())
+        .to_string()
+        .into_bytes()
 }
 
 #[test]
@@ -66,7 +77,10 @@ fn large_messages_are_bounded_by_their_bytes() {
     let server = Server::start();
     server.script(|faults| faults.ignore_flow_control = true);
     let mut home = home(&format!("127.0.0.1:{}", server.port()));
-    let limit = ("HEARTHD_PUBSUB__MAX_OUTSTANDING_BYTES".to_owned(), "1 MiB".to_owned());
+    let limit = (
+        "HEARTHD_PUBSUB__MAX_OUTSTANDING_BYTES".to_owned(),
+        "1 MiB".to_owned(),
+    );
     home.environment.extend([limit]);
     let mut trial = Trial::with(server, home);
     // While another program holds the store, nothing is settled, and what came is still there.
@@ -77,7 +91,10 @@ fn large_messages_are_bounded_by_their_bytes() {
     trial.server.publish(vec![large; 60]);
     let errors = "hearthd_store_errors_total{op=\"commit\"}";
     trial.wait_for(errors, |errors| errors >= 2);
-    assert_eq!(trial.service.series("hearthd_pubsub_outstanding_messages"), 1);
+    assert_eq!(
+        trial.service.series("hearthd_pubsub_outstanding_messages"),
+        1
+    );
     let memory = trial.service.memory_mib();
     assert!(memory < MEMORY_LIMIT_MIB, "{memory} MiB");
     store.execute_batch("ROLLBACK").unwrap();

@@ -29,7 +29,11 @@ fn reason(code: Code) -> &'static str {
 }
 
 fn end(code: Code) -> End {
-    if code == Code::Ok { End::Close } else { End::Status(Status::new(code, "as scripted")) }
+    if code == Code::Ok {
+        End::Close
+    } else {
+        End::Status(Status::new(code, "as scripted"))
+    }
 }
 
 /// Refuses all streams with a status until that shows, then lets them be.
@@ -38,7 +42,10 @@ fn at_open(code: Code) {
     server.script(|faults| faults.open = Rule::always(end(code)));
     let mut trial = Trial::start(server);
     trial.publish(5);
-    let opens = format!("hearthd_pubsub_stream_opens_total{{reason=\"{}\"}}", reason(code));
+    let opens = format!(
+        "hearthd_pubsub_stream_opens_total{{reason=\"{}\"}}",
+        reason(code)
+    );
     trial.wait_for(&opens, |opens| opens >= 2);
     assert_eq!(trial.service.series("hearthd_pubsub_stream_up"), 0);
     assert_eq!(trial.server.log().acked, 0);

@@ -7,7 +7,9 @@ use std::process::{Command, Output, Stdio};
 
 /// A file of the fixtures.
 pub(crate) fn fixture(path: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(path)
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures")
+        .join(path)
 }
 
 /// What a command did.
@@ -51,7 +53,10 @@ pub(crate) fn hearthd(arguments: &[impl AsRef<OsStr>]) -> Done {
 /// Runs `hearthd` on what it reads from its standard input.
 pub(crate) fn hearthd_reading(input: &[u8], arguments: &[impl AsRef<OsStr>]) -> Done {
     let mut command = command(arguments);
-    let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let piped = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = piped.spawn().unwrap();
     // The input is far below what a pipe takes before its reader must read.
     child.stdin.take().unwrap().write_all(input).unwrap();

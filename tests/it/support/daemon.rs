@@ -41,7 +41,11 @@ impl Home {
     pub(crate) fn new(host: &str, subscription: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let environment = [("PUBSUB_EMULATOR_HOST".to_owned(), host.to_owned())].into();
-        let home = Self { folder, http_port: free_port(), environment };
+        let home = Self {
+            folder,
+            http_port: free_port(),
+            environment,
+        };
         let settings = format!(
             "[pubsub]\nsubscription = \"{subscription}\"\nmax_lease_extension = \"10s\"\n\
              [store]\npath = \"{}\"\n\
@@ -95,7 +99,11 @@ impl Home {
             .stderr(File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        Service { child, http_port: self.http_port, log }
+        Service {
+            child,
+            http_port: self.http_port,
+            log,
+        }
     }
 
     /// The lines that runs printed, in order.
@@ -105,7 +113,11 @@ impl Home {
             let text = fs::read_to_string(self.path(&format!("{run}.out"))).unwrap();
             // A running service may be in the middle of its last line.
             let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-            records.extend(whole.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()));
+            records.extend(
+                whole
+                    .lines()
+                    .map(|line| serde_json::from_str::<Value>(line).unwrap()),
+            );
         }
         records
     }
@@ -113,7 +125,13 @@ impl Home {
     /// What a reading command says of the store, as JSON.
     pub(crate) fn read(&self, command: &str) -> Value {
         let store = self.store();
-        let done = hearthd(&[command, "--format", "json", "--store", store.to_str().unwrap()]);
+        let done = hearthd(&[
+            command,
+            "--format",
+            "json",
+            "--store",
+            store.to_str().unwrap(),
+        ]);
         serde_json::from_str(&done.ok().stdout).unwrap()
     }
 }
@@ -138,23 +156,38 @@ impl Service {
 
     /// True if no message is under way and no timer is left.
     pub(crate) fn has_settled(&self) -> bool {
-        let open = ["reorder_pending_events", "threads_open", "pubsub_outstanding_messages"];
-        open.iter().all(|name| self.metric(&format!("hearthd_{name}")) == 0)
+        let open = [
+            "reorder_pending_events",
+            "threads_open",
+            "pubsub_outstanding_messages",
+        ];
+        open.iter()
+            .all(|name| self.metric(&format!("hearthd_{name}")) == 0)
     }
 
     /// The value of one series, labels and all; 0 if there is none.
     pub(crate) fn series(&self, series: &str) -> u64 {
         let scrape = self.get("/metrics").unwrap_or_default();
         let mut lines = scrape.lines().filter_map(|line| line.rsplit_once(' '));
-        lines.find(|(name, _)| *name == series).map_or(0, |(_, value)| value.parse().unwrap())
+        lines
+            .find(|(name, _)| *name == series)
+            .map_or(0, |(_, value)| value.parse().unwrap())
     }
 
     /// Seconds of a core that it has used.
     pub(crate) fn cpu_seconds(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         // The name of the program, in parentheses, may hold anything.
-        let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
-        let ticks: f64 = fields[11..13].iter().map(|ticks| ticks.parse::<f64>().unwrap()).sum();
+        let fields: Vec<&str> = stat
+            .rsplit_once(')')
+            .unwrap()
+            .1
+            .split_whitespace()
+            .collect();
+        let ticks: f64 = fields[11..13]
+            .iter()
+            .map(|ticks| ticks.parse::<f64>().unwrap())
+            .sum();
         // Linux shows ticks of 10 ms to programs, whatever its own clock does.
         ticks / 100.0
     }
@@ -162,14 +195,26 @@ impl Service {
     /// The memory that it holds now, in MiB.
     pub(crate) fn memory_mib(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() / 1024
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .next()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            / 1024
     }
 
     /// Waits for a condition on the metrics.
     pub(crate) fn wait_for(&self, limit: Duration, condition: impl Fn(&Self) -> bool) {
         let met = wait_until(limit, || condition(self));
-        assert!(met, "not within {limit:?}:\n{}", self.get("/metrics").unwrap_or_default());
+        assert!(
+            met,
+            "not within {limit:?}:\n{}",
+            self.get("/metrics").unwrap_or_default()
+        );
     }
 
     pub(crate) fn log(&self) -> String {
@@ -178,7 +223,11 @@ impl Service {
 
     /// Waits until the log, from `start` on, has this text. Returns the log's length.
     pub(crate) fn wait_for_log(&self, limit: Duration, start: usize, text: &str) -> usize {
-        let has_text = || self.log().get(start..).is_some_and(|log| log.contains(text));
+        let has_text = || {
+            self.log()
+                .get(start..)
+                .is_some_and(|log| log.contains(text))
+        };
         let found = wait_until(limit, has_text);
         let log = self.log();
         assert!(found, "no \"{text}\" within {limit:?} in\n{log}");
@@ -195,7 +244,13 @@ impl Service {
     /// Sends it the signal of that name.
     pub(crate) fn signal(&self, name: &str) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     /// Ends it as `kill -9` does.
@@ -230,7 +285,10 @@ impl Drop for Service {
 /// The sum of the series of a metric in an exposition text.
 fn sum(scrape: &str, name: &str) -> Option<u64> {
     let of_metric = |line: &&str| line.split(['{', ' ']).next() == Some(name);
-    let values = scrape.lines().filter(of_metric).filter_map(|line| line.rsplit(' ').next());
+    let values = scrape
+        .lines()
+        .filter(of_metric)
+        .filter_map(|line| line.rsplit(' ').next());
     let values: Vec<u64> = values.map(|value| value.parse().unwrap()).collect();
     (!values.is_empty()).then(|| values.iter().sum())
 }
@@ -238,5 +296,9 @@ fn sum(scrape: &str, name: &str) -> Option<u64> {
 /// True if `promtool` finds nothing to say about a scrape; `None` if it is not installed.
 pub(crate) fn promtool_is_content(scrape: &Path) -> Option<Output> {
     let input = File::open(scrape).unwrap();
-    Command::new("promtool").args(["check", "metrics"]).stdin(input).output().ok()
+    Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(input)
+        .output()
+        .ok()
 }

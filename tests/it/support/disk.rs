@@ -18,11 +18,16 @@ impl SmallDisk {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={mebibytes}m");
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &size, "hearthd-test"]).arg(folder.path());
+        mount
+            .args(["-t", "tmpfs", "-o", &size, "hearthd-test"])
+            .arg(folder.path());
         if mount.output().is_ok_and(|done| done.status.success()) {
             return Some(Self(folder));
         }
-        skip("a small disk", "run the tests as root, where `mount -t tmpfs` is allowed");
+        skip(
+            "a small disk",
+            "run the tests as root, where `mount -t tmpfs` is allowed",
+        );
         None
     }
 
@@ -59,6 +64,10 @@ impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Lazily: what a failed test still has open goes with the process.
         let done = Command::new("umount").arg("-l").arg(self.0.path()).status();
-        assert!(done.is_ok_and(|status| status.success()), "{:?} stays mounted", self.0.path());
+        assert!(
+            done.is_ok_and(|status| status.success()),
+            "{:?} stays mounted",
+            self.0.path()
+        );
     }
 }

@@ -115,10 +115,15 @@ impl Emulator {
     pub(crate) fn publish(&self, topic: &str, bodies: &[impl AsRef<[u8]>]) -> Vec<String> {
         let mut ids = Vec::with_capacity(bodies.len());
         for batch in bodies.chunks(PUBLISH_BATCH) {
-            let messages: Vec<Value> =
-                batch.iter().map(|body| json!({"data": BASE64.encode(body)})).collect();
-            let answer =
-                self.call("POST", &format!("{topic}:publish"), &json!({"messages": messages}));
+            let messages: Vec<Value> = batch
+                .iter()
+                .map(|body| json!({"data": BASE64.encode(body)}))
+                .collect();
+            let answer = self.call(
+                "POST",
+                &format!("{topic}:publish"),
+                &json!({"messages": messages}),
+            );
             let new = answer["messageIds"].as_array().unwrap();
             ids.extend(new.iter().map(|id| id.as_str().unwrap().to_owned()));
         }
@@ -130,11 +135,22 @@ impl Emulator {
     pub(crate) fn pull(&self, subscription: &str, max: usize) -> Vec<Pulled> {
         let body = json!({"maxMessages": max, "returnImmediately": true});
         let answer = self.call("POST", &format!("{subscription}:pull"), &body);
-        let received = answer["receivedMessages"].as_array().cloned().unwrap_or_default();
+        let received = answer["receivedMessages"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let pulled = received.iter().map(|received| Pulled {
-            message_id: received["message"]["messageId"].as_str().unwrap().to_owned(),
-            publish_time: received["message"]["publishTime"].as_str().unwrap().to_owned(),
-            data: BASE64.decode(received["message"]["data"].as_str().unwrap_or_default()).unwrap(),
+            message_id: received["message"]["messageId"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+            publish_time: received["message"]["publishTime"]
+                .as_str()
+                .unwrap()
+                .to_owned(),
+            data: BASE64
+                .decode(received["message"]["data"].as_str().unwrap_or_default())
+                .unwrap(),
             ack_id: received["ackId"].as_str().unwrap().to_owned(),
         });
         pulled.collect()
@@ -155,7 +171,11 @@ impl Emulator {
         for _ in 0..RELEASES {
             self.release(subscription);
             let pulled = self.pull(subscription, PULL_MAX);
-            found.extend(pulled.into_iter().map(|message| (message.message_id, message.data)));
+            found.extend(
+                pulled
+                    .into_iter()
+                    .map(|message| (message.message_id, message.data)),
+            );
             thread::park_timeout(POLL_INTERVAL);
         }
         self.release(subscription);
@@ -164,8 +184,15 @@ impl Emulator {
 
     /// Acks what was pulled.
     pub(crate) fn ack(&self, subscription: &str, pulled: &[Pulled]) {
-        let ids: Vec<&str> = pulled.iter().map(|message| message.ack_id.as_str()).collect();
-        self.call("POST", &format!("{subscription}:acknowledge"), &json!({"ackIds": ids}));
+        let ids: Vec<&str> = pulled
+            .iter()
+            .map(|message| message.ack_id.as_str())
+            .collect();
+        self.call(
+            "POST",
+            &format!("{subscription}:acknowledge"),
+            &json!({"ackIds": ids}),
+        );
     }
 
     fn start_on(jar: &Path, port: u16) -> (Self, Start) {
@@ -221,7 +248,11 @@ pub(crate) fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -
 fn jar() -> Option<PathBuf> {
     if let Some(path) = env::var_os(JAR_VARIABLE).filter(|path| !path.is_empty()) {
         let path = PathBuf::from(path);
-        assert!(path.is_file(), "{JAR_VARIABLE} names no file: {}", path.display());
+        assert!(
+            path.is_file(),
+            "{JAR_VARIABLE} names no file: {}",
+            path.display()
+        );
         return Some(path);
     }
     let mut jars: Vec<PathBuf> = fs::read_dir(JAR_FOLDER)
@@ -237,13 +268,20 @@ fn jar() -> Option<PathBuf> {
 }
 
 fn java_runs() -> bool {
-    let version = Command::new("java").arg("-version").stdin(Stdio::null()).output();
+    let version = Command::new("java")
+        .arg("-version")
+        .stdin(Stdio::null())
+        .output();
     version.is_ok_and(|output| output.status.success())
 }
 
 /// A port that was free a moment ago. The emulator can't pick one itself and tell which.
 pub(crate) fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Reads the log to its end, so that the emulator never blocks on it.

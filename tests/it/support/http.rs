@@ -25,7 +25,10 @@ pub(crate) fn request(
     let mut answer = BufReader::new(stream);
     let mut line = String::new();
     answer.read_line(&mut line)?;
-    let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let status = line
+        .split(' ')
+        .nth(1)
+        .and_then(|status| status.parse().ok());
     let status = status.ok_or_else(|| io::Error::other(format!("not an HTTP answer: {line}")))?;
     let mut length = 0;
     loop {
@@ -42,5 +45,7 @@ pub(crate) fn request(
     }
     let mut body = vec![0; length];
     answer.read_exact(&mut body)?;
-    String::from_utf8(body).map(|body| (status, body)).map_err(io::Error::other)
+    String::from_utf8(body)
+        .map(|body| (status, body))
+        .map_err(io::Error::other)
 }

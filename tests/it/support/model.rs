@@ -15,8 +15,11 @@ use sha2::{Digest, Sha256};
 const CLIP: &str = "sdm.devices.events.CameraClipPreview.ClipPreview";
 const MODE: &str = "sdm.devices.traits.ThermostatMode";
 const SETPOINT: &str = "sdm.devices.traits.ThermostatTemperatureSetpoint";
-const NAMING: [&str; 3] =
-    ["sdm.devices.traits.Info", "sdm.structures.traits.Info", "sdm.structures.traits.RoomInfo"];
+const NAMING: [&str; 3] = [
+    "sdm.devices.traits.Info",
+    "sdm.structures.traits.Info",
+    "sdm.structures.traits.RoomInfo",
+];
 
 /// One delivered message: the payload and its envelope.
 #[derive(Clone, Debug)]
@@ -42,14 +45,20 @@ impl Time {
             nanos if nanos % 1_000 == 0 => SecondsFormat::Micros,
             _ => SecondsFormat::Nanos,
         };
-        Time { at, text: at.to_rfc3339_opts(digits, true) }
+        Time {
+            at,
+            text: at.to_rfc3339_opts(digits, true),
+        }
     }
 
     /// An input time; none if it cannot be parsed.
     fn input(text: &str) -> Option<Time> {
         let at = DateTime::parse_from_rfc3339(text).ok()?.to_utc();
         match text.ends_with('Z') {
-            true => Some(Time { at, text: text.to_owned() }),
+            true => Some(Time {
+                at,
+                text: text.to_owned(),
+            }),
             false => Some(Time::computed(at)),
         }
     }
@@ -75,7 +84,9 @@ impl<'a> Message<'a> {
         let body = &delivery.body;
         let publish = Time::computed(delivery.publish_time);
         let limit = delivery.publish_time + chrono::Duration::hours(24);
-        let time = text(&body["timestamp"]).and_then(Time::input).filter(|t| t.at <= limit);
+        let time = text(&body["timestamp"])
+            .and_then(Time::input)
+            .filter(|t| t.at <= limit);
         let thread = text(&body["eventThreadId"]);
         Message {
             key: dedupe_key("sdm", body),
@@ -122,14 +133,18 @@ fn text(value: &Value) -> Option<&str> {
 
 fn objects(value: &Value) -> Vec<(&str, &Map<String, Value>)> {
     let fields = value.as_object().into_iter().flatten();
-    fields.filter_map(|(name, value)| Some((name.as_str(), value.as_object()?))).collect()
+    fields
+        .filter_map(|(name, value)| Some((name.as_str(), value.as_object()?)))
+        .collect()
 }
 
 /// The messages without repeats: of each payload the earliest arrival.
 fn messages(deliveries: &[Delivery]) -> Vec<Message<'_>> {
     let mut earliest: BTreeMap<String, &Delivery> = BTreeMap::new();
     for delivery in deliveries {
-        let kept = earliest.entry(dedupe_key("sdm", &delivery.body)).or_insert(delivery);
+        let kept = earliest
+            .entry(dedupe_key("sdm", &delivery.body))
+            .or_insert(delivery);
         if delivery.received_at < kept.received_at {
             *kept = delivery;
         }
@@ -182,7 +197,8 @@ impl<'a> Merged<'a> {
             return;
         }
         let zones = entry.get("zones").and_then(Value::as_array);
-        self.zones.extend(zones.into_iter().flatten().filter_map(text));
+        self.zones
+            .extend(zones.into_iter().flatten().filter_map(text));
         self.kinds.insert(match kind {
             "sdm.devices.events.DoorbellChime.Chime" => "chime",
             "sdm.devices.events.CameraMotion.Motion" => "motion",
@@ -229,10 +245,17 @@ pub(crate) fn notifications(deliveries: &[Delivery]) -> Vec<Value> {
         if let Some(thread) = message.thread {
             let home = merged.entry((resource, Group::Thread(thread))).or_default();
             home.message(message);
-            message.entries().into_iter().for_each(|(kind, entry)| home.entry(kind, entry));
+            message
+                .entries()
+                .into_iter()
+                .for_each(|(kind, entry)| home.entry(kind, entry));
             continue;
         }
-        for (kind, entry) in message.entries().into_iter().filter(|(kind, _)| *kind != CLIP) {
+        for (kind, entry) in message
+            .entries()
+            .into_iter()
+            .filter(|(kind, _)| *kind != CLIP)
+        {
             let group = match entry.get("eventSessionId").and_then(text) {
                 Some(session) => Group::Session(session),
                 None => Group::Message(message.key.clone()),
@@ -243,7 +266,11 @@ pub(crate) fn notifications(deliveries: &[Delivery]) -> Vec<Value> {
         }
     }
     for message in messages.iter().filter(|message| message.thread.is_none()) {
-        for (_, clip) in message.entries().into_iter().filter(|(kind, _)| *kind == CLIP) {
+        for (_, clip) in message
+            .entries()
+            .into_iter()
+            .filter(|(kind, _)| *kind == CLIP)
+        {
             let session = clip.get("eventSessionId").and_then(text);
             let url = clip.get("previewUrl").and_then(text);
             let (Some(session), Some(url)) = (session, url) else {
@@ -257,8 +284,10 @@ pub(crate) fn notifications(deliveries: &[Delivery]) -> Vec<Value> {
         }
     }
     merged.retain(|_, home| home.entries > 0);
-    let mut data: Vec<_> =
-        merged.iter().map(|((resource, group), home)| home.data(resource, group)).collect();
+    let mut data: Vec<_> = merged
+        .iter()
+        .map(|((resource, group), home)| home.data(resource, group))
+        .collect();
     data.sort_by_key(Value::to_string);
     data
 }
@@ -294,7 +323,10 @@ impl<'a> Graph<'a> {
         for name in [Some(name), structure_of(name)].into_iter().flatten() {
             let stamp = Some((message.time.at, rank, message.event_id, None));
             Self::write(&mut self.seen, name, stamp);
-            self.updated.entry(name).or_default().insert(message.time.clone());
+            self.updated
+                .entry(name)
+                .or_default()
+                .insert(message.time.clone());
         }
     }
 
@@ -349,10 +381,15 @@ impl<'a> Graph<'a> {
     /// The structure and the room that a device shows.
     fn place(&self, device: &str) -> (Option<&'a str>, Option<&'a str>) {
         let shown = |stamp: Stamp<'a>, value: &str, above: &[&str]| {
-            above.iter().chain([&value]).all(|name| stamp > self::stamp(&self.gone, name))
+            above
+                .iter()
+                .chain([&value])
+                .all(|name| stamp > self::stamp(&self.gone, name))
         };
         let (by, room_by) = (stamp(&self.structure, device), stamp(&self.room, device));
-        let structure = by.and_then(|by| by.3).filter(|value| shown(by, value, &[device]));
+        let structure = by
+            .and_then(|by| by.3)
+            .filter(|value| shown(by, value, &[device]));
         let room = room_by.and_then(|by| by.3).filter(|room| {
             let Some(structure) = structure else {
                 return false;
@@ -434,7 +471,15 @@ fn field_writes<'a>(messages: &[Message<'a>]) -> Vec<FieldWrite<'a>> {
         for (of, fields) in message.traits() {
             let mut write = |field, value: Value| {
                 let order = (message.time.at, message.event_id, value.to_string());
-                writes.push((order, FieldWrite { resource, of, field, value }));
+                writes.push((
+                    order,
+                    FieldWrite {
+                        resource,
+                        of,
+                        field,
+                        value,
+                    },
+                ));
             };
             for (field, value) in fields {
                 write(field, value.clone());
@@ -461,7 +506,11 @@ pub(crate) fn traits(deliveries: &[Delivery]) -> Value {
         }
     }
     for write in field_writes(&messages) {
-        let fields = state.entry(write.resource).or_default().entry(write.of).or_default();
+        let fields = state
+            .entry(write.resource)
+            .or_default()
+            .entry(write.of)
+            .or_default();
         fields.insert(write.field, write.value);
     }
     json!(state)
@@ -508,18 +557,30 @@ pub(crate) fn check_event_log(
     }
     let mut log = vec![];
     for event in events {
-        let arrival = arrivals.iter().find(|(_, _, message)| event["messageId"] == message.id);
+        let arrival = arrivals
+            .iter()
+            .find(|(_, _, message)| event["messageId"] == message.id);
         let (position, arrived_at, message) =
             arrival.ok_or_else(|| format!("not the first arrival of any payload: {event}"))?;
         if event["timestamp"] != message.time.text || event["eventId"] != message.event_id {
             return Err(format!("not the message it claims to be: {event}"));
         }
-        let lane = event["orderingKey"].as_str().ok_or_else(|| format!("no key: {event}"))?;
-        let late = event["late"].as_bool().ok_or_else(|| format!("no `late`: {event}"))?;
+        let lane = event["orderingKey"]
+            .as_str()
+            .ok_or_else(|| format!("no key: {event}"))?;
+        let late = event["late"]
+            .as_bool()
+            .ok_or_else(|| format!("no `late`: {event}"))?;
         if !keys.remove(&message.key) {
             return Err(format!("logged twice: {event}"));
         }
-        log.push(Logged { lane, late, position: *position, arrived_at: *arrived_at, message });
+        log.push(Logged {
+            lane,
+            late,
+            position: *position,
+            arrived_at: *arrived_at,
+            message,
+        });
     }
     if !keys.is_empty() {
         return Err(format!("never logged: {keys:?}"));
@@ -530,7 +591,9 @@ pub(crate) fn check_event_log(
             earlier.lane == logged.lane && earlier.message.sort_key() > logged.message.sort_key()
         });
         if logged.late != is_behind {
-            return Err(format!("behind a greater event: {is_behind}, but {logged:?}"));
+            return Err(format!(
+                "behind a greater event: {is_behind}, but {logged:?}"
+            ));
         }
         if logged.late && !log.iter().any(|other| logged.is_excused_by(other, hold)) {
             return Err(format!("late without an excuse: {logged:?}"));
@@ -580,7 +643,12 @@ mod tests {
         body.as_object_mut().unwrap().extend(fields);
         let received_at = Time::input(&time(&format!("{seconds:02}"))).unwrap().at;
         let message_id = format!("m{seconds}");
-        Delivery { received_at, publish_time: received_at, message_id, body }
+        Delivery {
+            received_at,
+            publish_time: received_at,
+            message_id,
+            body,
+        }
     }
 
     fn time(seconds: &str) -> String {
@@ -595,7 +663,9 @@ mod tests {
             name => format!("sdm.devices.events.Camera{name}.{name}"),
         };
         let entries = events.as_object().unwrap().iter();
-        let events: Value = entries.map(|(name, value)| (full(name), value.clone())).collect();
+        let events: Value = entries
+            .map(|(name, value)| (full(name), value.clone()))
+            .collect();
         json!({"resourceUpdate": {"name": D, "events": events}})
     }
 
@@ -618,7 +688,12 @@ mod tests {
     fn places(deliveries: &[Delivery]) -> Value {
         let graph = graph(deliveries);
         let place = |it: &Value| json!([it["name"], it["structure"], it["room"]]);
-        graph["resources"].as_array().unwrap().iter().map(place).collect()
+        graph["resources"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(place)
+            .collect()
     }
 
     #[test]
@@ -628,7 +703,12 @@ mod tests {
         let with_clip = json!({"Chime": chime, "Clip": clip});
         let deliveries = [
             delivery(23, "00.5", "E1", threaded("T", "ENDED", with_clip.clone())),
-            delivery(3, "00.5", "E1", threaded("T", "STARTED", json!({"Chime": chime}))),
+            delivery(
+                3,
+                "00.5",
+                "E1",
+                threaded("T", "STARTED", json!({"Chime": chime})),
+            ),
             delivery(5, "01", "E2", threaded("T", "UPDATED", with_clip)),
         ];
         let expected = json!([{
@@ -646,9 +726,19 @@ mod tests {
         let person = json!({"eventSessionId": "77", "eventId": "n:2", "zones": ["", "Zone 1"]});
         let both = json!({"Motion": motion, "Person": person});
         let deliveries = [
-            delivery(3, "00", "E1", threaded("T", "STARTED", json!({"Motion": motion}))),
+            delivery(
+                3,
+                "00",
+                "E1",
+                threaded("T", "STARTED", json!({"Motion": motion})),
+            ),
             delivery(8, "00", "E1", threaded("T", "UPDATED", both)),
-            delivery(23, "00", "E1", threaded("T", "ENDED", json!({"Motion": motion}))),
+            delivery(
+                23,
+                "00",
+                "E1",
+                threaded("T", "ENDED", json!({"Motion": motion})),
+            ),
         ];
         let all = notifications(&deliveries);
         assert_eq!(all.len(), 1);
@@ -664,8 +754,14 @@ mod tests {
         let chime = json!({"Chime": {"eventSessionId": "1", "eventId": "n:2"}});
         let started = delivery(3, "00", "E1", threaded("T", "STARTED", chime.clone()));
         let ended = delivery(23, "00", "E1", threaded("T", "ENDED", chime));
-        let again = Delivery { received_at: ended.received_at, ..started.clone() };
-        assert_eq!(messages(&[again.clone(), ended.clone(), started.clone()]).len(), 2);
+        let again = Delivery {
+            received_at: ended.received_at,
+            ..started.clone()
+        };
+        assert_eq!(
+            messages(&[again.clone(), ended.clone(), started.clone()]).len(),
+            2
+        );
         let backlog = notifications(&[ended, again, started]);
         assert_eq!(backlog.len(), 1);
         assert_eq!(backlog[0]["closedBy"], "ended");
@@ -676,17 +772,40 @@ mod tests {
         let session = |zones: Value| json!({"eventSessionId": "A", "zones": zones});
         let clip = json!({"Clip": {"eventSessionId": "A", "previewUrl": "U"}});
         let deliveries = [
-            delivery(3, "00", "E1", events(json!({"Motion": session(json!([""]))}))),
-            delivery(4, "01.03", "E2", events(json!({"Person": session(json!([]))}))),
-            delivery(5, "02", "E3", events(json!({"Sound": session(json!(null))}))),
+            delivery(
+                3,
+                "00",
+                "E1",
+                events(json!({"Motion": session(json!([""]))})),
+            ),
+            delivery(
+                4,
+                "01.03",
+                "E2",
+                events(json!({"Person": session(json!([]))})),
+            ),
+            delivery(
+                5,
+                "02",
+                "E3",
+                events(json!({"Sound": session(json!(null))})),
+            ),
             delivery(6, "03", "E4", events(clip)),
-            delivery(7, "04", "E5", events(json!({"Sound": {}, "Motion": {}, "Person": 1}))),
+            delivery(
+                7,
+                "04",
+                "E5",
+                events(json!({"Sound": {}, "Motion": {}, "Person": 1})),
+            ),
         ];
         let all = notifications(&deliveries);
         assert_eq!(all.len(), 2);
         assert_eq!(all[0]["kinds"], json!(["motion", "sound"]));
         assert_eq!(all[1]["kinds"], json!(["motion", "person", "sound"]));
-        assert_eq!(all[1]["clips"], json!([{"sessionId": "A", "previewUrl": "U"}]));
+        assert_eq!(
+            all[1]["clips"],
+            json!([{"sessionId": "A", "previewUrl": "U"}])
+        );
         assert_eq!(all[1]["lastEventAt"], time("02"));
         assert_eq!(all[1]["endedAt"], time("02"));
         assert_eq!(all[1]["closedBy"], "quiet");
@@ -700,7 +819,10 @@ mod tests {
             delivery(2, "02", "E2", relation("CREATED", S1, D)),
             delivery(3, "03", "E3", relation("UPDATED", R1, D)),
         ];
-        assert_eq!(places(&deliveries), json!([[S1, null, null], [R1, S1, null]]));
+        assert_eq!(
+            places(&deliveries),
+            json!([[S1, null, null], [R1, S1, null]])
+        );
         assert_eq!(places(&deliveries[..1]), json!([[D, null, null]]));
     }
 
@@ -708,7 +830,12 @@ mod tests {
     fn a_device_that_comes_back_shows_its_name_and_users_but_no_old_place() {
         let deliveries = [
             delivery(1, "01", "E1", relation("CREATED", R1, D)),
-            delivery(2, "02", "E2", named(NAMING[0], json!({"customName": "Hall"}))),
+            delivery(
+                2,
+                "02",
+                "E2",
+                named(NAMING[0], json!({"customName": "Hall"})),
+            ),
             delivery(3, "03", "E3", relation("DELETED", S1, D)),
             delivery(4, "04", "E4", named(NAMING[0], json!({}))),
         ];
@@ -725,8 +852,14 @@ mod tests {
         let moved = delivery(2, "02", "E2", relation("UPDATED", S2, D));
         let roomed = delivery(3, "02", "E3", relation("UPDATED", R2, D));
         let place = |deliveries: &[Delivery]| places(deliveries)[0].clone();
-        assert_eq!(place(&[moved.clone(), created.clone()]), json!([D, S2, null]));
-        assert_eq!(place(&[roomed, moved.clone(), created.clone()]), json!([D, S2, R2]));
+        assert_eq!(
+            place(&[moved.clone(), created.clone()]),
+            json!([D, S2, null])
+        );
+        assert_eq!(
+            place(&[roomed, moved.clone(), created.clone()]),
+            json!([D, S2, R2])
+        );
         let joined = delivery(4, "02", "E4", relation("CREATED", S1, D));
         assert_eq!(place(&[joined, moved, created]), json!([D, S2, null]));
     }
@@ -738,14 +871,22 @@ mod tests {
             delivery(2, "01", "E0", relation("DELETED", "", S1)),
             delivery(3, "02", "E3", relation("CREATED", "", S1)),
         ];
-        assert_eq!(places(&deliveries), json!([[D, null, null], [S1, null, null]]));
+        assert_eq!(
+            places(&deliveries),
+            json!([[D, null, null], [S1, null, null]])
+        );
     }
 
     #[test]
     fn trait_fields_keep_their_value_but_an_empty_setpoint_clears_both() {
         let mode = json!({"mode": "OFF", "availableModes": ["OFF"]});
         let deliveries = [
-            delivery(1, "01", "E1", named(SETPOINT, json!({"heatCelsius": 20, "other": 1}))),
+            delivery(
+                1,
+                "01",
+                "E1",
+                named(SETPOINT, json!({"heatCelsius": 20, "other": 1})),
+            ),
             delivery(2, "01", "E2", named(SETPOINT, json!({"coolCelsius": 25}))),
             delivery(3, "02", "E1", named(MODE, mode)),
             delivery(4, "03", "E1", named("presence", json!({}))),
@@ -763,7 +904,10 @@ mod tests {
         let shown = |text: &str| Time::input(text).map(|time| time.text);
         assert_eq!(shown(&time("03.1")), Some(time("03.1")));
         assert_eq!(shown("2025-06-09T15:52:03+02:00"), Some(time("03.000")));
-        assert_eq!(shown("2025-06-09T15:52:03.0443860+02:00"), Some(time("03.044386")));
+        assert_eq!(
+            shown("2025-06-09T15:52:03.0443860+02:00"),
+            Some(time("03.044386"))
+        );
         assert_eq!(shown("2025-06-09T13:52:03"), None);
         let future = delivery(9, "00", "E", json!({"timestamp": "2025-06-10T13:52:10Z"}));
         assert_eq!(Message::new(&future).time.text, time("09.000"));
@@ -777,22 +921,39 @@ mod tests {
             delivery(13, "00", "E0", named("a", json!({}))),
         ];
         let event = |index: usize, late: bool| {
-            let Delivery { message_id, body, .. } = &arrivals[index];
+            let Delivery {
+                message_id, body, ..
+            } = &arrivals[index];
             let (timestamp, event_id) = (&body["timestamp"], &body["eventId"]);
             json!({"messageId": message_id, "timestamp": timestamp, "eventId": event_id,
                 "orderingKey": D, "late": late})
         };
         let check = |log: &[(usize, bool)]| {
-            let events: Vec<_> = log.iter().map(|(index, late)| event(*index, *late)).collect();
+            let events: Vec<_> = log
+                .iter()
+                .map(|(index, late)| event(*index, *late))
+                .collect();
             check_event_log(&events, Duration::from_secs(2), &arrivals)
         };
         assert_eq!(check(&[(1, false), (0, false), (2, true)]), Ok(()));
         assert_eq!(check(&[(2, false), (1, false), (0, false)]), Ok(()));
-        assert!(check(&[(1, false), (0, false), (2, false)]).is_err(), "out of order");
-        assert!(check(&[(0, false), (1, true), (2, true)]).is_err(), "late too soon");
-        assert!(check(&[(1, true), (0, false), (2, true)]).is_err(), "late behind nothing");
+        assert!(
+            check(&[(1, false), (0, false), (2, false)]).is_err(),
+            "out of order"
+        );
+        assert!(
+            check(&[(0, false), (1, true), (2, true)]).is_err(),
+            "late too soon"
+        );
+        assert!(
+            check(&[(1, true), (0, false), (2, true)]).is_err(),
+            "late behind nothing"
+        );
         assert!(check(&[(1, false), (0, false)]).is_err(), "one lost");
-        assert!(check(&[(1, false), (1, false), (0, false), (2, true)]).is_err(), "one twice");
+        assert!(
+            check(&[(1, false), (1, false), (0, false), (2, true)]).is_err(),
+            "one twice"
+        );
     }
 
     #[test]

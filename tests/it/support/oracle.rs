@@ -63,10 +63,19 @@ impl Expected {
         fs::write(&capture, lines).unwrap();
         let (last, graph) = (home.path("final.json"), home.path("graph.json"));
         let [last_path, graph_path] = [&last, &graph].map(|path| path.to_str().unwrap());
-        let files = ["--final", last_path, "--graph", graph_path, capture.to_str().unwrap()];
+        let files = [
+            "--final",
+            last_path,
+            "--graph",
+            graph_path,
+            capture.to_str().unwrap(),
+        ];
         let output = hearthd(&[&["replay", "--records=event"], &files[..]].concat()).ok();
         let read = |path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-        let records = output.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+        let records = output
+            .stdout
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
         Self {
             notifications: comparable(read(last)),
             graph: read(graph),
@@ -91,7 +100,15 @@ impl Expected {
 fn comparable(mut notifications: Value) -> Value {
     for notification in notifications.as_array_mut().unwrap() {
         let notification = notification.as_object_mut().unwrap();
-        for field in ["revision", "alert", "alertUntil", "structure", "room", "title", "endedAt"] {
+        for field in [
+            "revision",
+            "alert",
+            "alertUntil",
+            "structure",
+            "room",
+            "title",
+            "endedAt",
+        ] {
             assert!(notification.remove(field).is_some(), "{field}");
         }
     }
@@ -100,8 +117,12 @@ fn comparable(mut notifications: Value) -> Value {
 
 /// The ids of the event records among these.
 pub(crate) fn event_ids(records: &[Value]) -> BTreeSet<String> {
-    let events = records.iter().filter(|record| record["type"] == "hearthd.event");
-    events.map(|record| record["id"].as_str().unwrap().to_owned()).collect()
+    let events = records
+        .iter()
+        .filter(|record| record["type"] == "hearthd.event");
+    events
+        .map(|record| record["id"].as_str().unwrap().to_owned())
+        .collect()
 }
 
 /// P2: a record may come any number of times, but then it is the same one.
@@ -110,7 +131,11 @@ pub(crate) fn assert_repeats_are_equal<'a>(records: impl IntoIterator<Item = &'a
     for record in records {
         let earlier = by_id.insert(record["id"].to_string(), record);
         let is_same = earlier.is_none_or(|earlier| earlier == record);
-        assert!(is_same, "P2: one id, two contents:\n{}\n{record}", earlier.unwrap());
+        assert!(
+            is_same,
+            "P2: one id, two contents:\n{}\n{record}",
+            earlier.unwrap()
+        );
     }
 }
 
@@ -156,12 +181,18 @@ impl Stored {
             connection.prepare("SELECT first_sequence, last_sequence FROM dead_letters")?;
         let last = "SELECT value FROM meta WHERE name = 'last_sequence'";
         Ok(Self {
-            keys: keys.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?,
+            keys: keys
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?,
             journal: journal
-                .query_map([], |row| Ok((number(row, 0)?, parsed(&row.get::<_, String>(1)?))))?
+                .query_map([], |row| {
+                    Ok((number(row, 0)?, parsed(&row.get::<_, String>(1)?)))
+                })?
                 .collect::<Result<_, _>>()?,
             last: connection.query_row(last, [], |row| number(row, 0))?,
-            quarantined: quarantined.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?,
+            quarantined: quarantined
+                .query_map([], |row| row.get(0))?
+                .collect::<Result<_, _>>()?,
             lost: lost
                 .query_map([], |row| Ok((number(row, 0)?, number(row, 1)?)))?
                 .collect::<Result<_, _>>()?,
@@ -184,8 +215,11 @@ impl Stored {
         let keys = found.map_or(&none, |stored| &stored.keys);
         let is_lost =
             |sent: &&Sent| acked.contains(&sent.message_id) && !keys.contains(&sent.key());
-        let lost: Vec<&str> =
-            sent.iter().filter(is_lost).map(|sent| sent.message_id.as_str()).collect();
+        let lost: Vec<&str> = sent
+            .iter()
+            .filter(is_lost)
+            .map(|sent| sent.message_id.as_str())
+            .collect();
         assert!(
             lost.is_empty(),
             "P1: {} of {} acked messages are not in the store ({}): {lost:?}",
@@ -199,10 +233,17 @@ impl Stored {
     pub(crate) fn assert_holds_delivered(&self, delivered: &[Value]) {
         for record in delivered {
             let number = sequence(record);
-            assert!(number <= self.last, "P2: delivered and not committed: {record}");
+            assert!(
+                number <= self.last,
+                "P2: delivered and not committed: {record}"
+            );
             let kept = self.journal.get(&number);
             let is_same = kept.is_none_or(|kept| kept == record);
-            assert!(is_same, "P2: delivered:\n{record}\nkept:\n{}", kept.unwrap());
+            assert!(
+                is_same,
+                "P2: delivered:\n{record}\nkept:\n{}",
+                kept.unwrap()
+            );
         }
     }
 
@@ -213,15 +254,20 @@ impl Stored {
         let mut log: BTreeMap<u64, &Value> = BTreeMap::new();
         log.extend(delivered.iter().map(|record| (sequence(record), record)));
         let is_lost = |number: &u64| self.lost.iter().any(|(a, b)| (*a..=*b).contains(number));
-        let missing: Vec<u64> =
-            (1..=self.last).filter(|number| !log.contains_key(number)).collect();
+        let missing: Vec<u64> = (1..=self.last)
+            .filter(|number| !log.contains_key(number))
+            .collect();
         assert!(
             missing.iter().all(is_lost),
             "P1: neither delivered nor listed as lost: {missing:?} of {}, lost: {:?}",
             self.last,
             self.lost
         );
-        log.extend(self.journal.iter().map(|(number, record)| (*number, record)));
+        log.extend(
+            self.journal
+                .iter()
+                .map(|(number, record)| (*number, record)),
+        );
         self.assert_one_effect_each(sent, &log, expected);
         if log.len() as u64 == self.last {
             assert_ordered(&log, sent);
@@ -236,32 +282,64 @@ impl Stored {
         expected: &Expected,
     ) {
         let mut events = BTreeMap::new();
-        for record in log.values().filter(|record| record["type"] == "hearthd.event") {
+        for record in log
+            .values()
+            .filter(|record| record["type"] == "hearthd.event")
+        {
             let id = record["id"].as_str().unwrap().to_owned();
             let other = events.insert(id, record);
-            assert!(other.is_none(), "P2: two events of one payload: {record} and {other:?}");
+            assert!(
+                other.is_none(),
+                "P2: two events of one payload: {record} and {other:?}"
+            );
         }
-        let wanted: BTreeSet<String> =
-            sent.iter().filter(|sent| sent.is_event()).map(Sent::key).collect();
-        assert_eq!(wanted, expected.event_ids, "the oracle and `replay` disagree");
-        let lost: Vec<&String> = wanted.iter().filter(|key| !events.contains_key(*key)).collect();
+        let wanted: BTreeSet<String> = sent
+            .iter()
+            .filter(|sent| sent.is_event())
+            .map(Sent::key)
+            .collect();
+        assert_eq!(
+            wanted, expected.event_ids,
+            "the oracle and `replay` disagree"
+        );
+        let lost: Vec<&String> = wanted
+            .iter()
+            .filter(|key| !events.contains_key(*key))
+            .collect();
         let gone = self.last - log.len() as u64;
-        assert!(lost.len() as u64 <= gone, "P1: no event of {lost:?}, {gone} records trimmed");
-        assert!(events.keys().all(|key| wanted.contains(key)), "an event that nobody sent");
+        assert!(
+            lost.len() as u64 <= gone,
+            "P1: no event of {lost:?}, {gone} records trimmed"
+        );
+        assert!(
+            events.keys().all(|key| wanted.contains(key)),
+            "an event that nobody sent"
+        );
         let mut bad: Vec<&[u8]> = self.quarantined.iter().map(Vec::as_slice).collect();
         bad.sort_unstable();
-        let sent_bad: BTreeSet<&[u8]> =
-            sent.iter().filter(|sent| !sent.is_event()).map(|sent| &sent.body[..]).collect();
-        assert!(bad.iter().eq(&sent_bad), "P1: in quarantine: {bad:?}, sent: {sent_bad:?}");
+        let sent_bad: BTreeSet<&[u8]> = sent
+            .iter()
+            .filter(|sent| !sent.is_event())
+            .map(|sent| &sent.body[..])
+            .collect();
+        assert!(
+            bad.iter().eq(&sent_bad),
+            "P1: in quarantine: {bad:?}, sent: {sent_bad:?}"
+        );
     }
 }
 
 /// P3: in order under each key, but for what is flagged late.
 fn assert_ordered(log: &BTreeMap<u64, &Value>, sent: &[Sent]) {
-    let bodies: BTreeMap<&str, &Sent> =
-        sent.iter().map(|sent| (sent.message_id.as_str(), sent)).collect();
-    let events: Vec<&Value> =
-        log.values().copied().filter(|record| record["type"] == "hearthd.event").collect();
+    let bodies: BTreeMap<&str, &Sent> = sent
+        .iter()
+        .map(|sent| (sent.message_id.as_str(), sent))
+        .collect();
+    let events: Vec<&Value> = log
+        .values()
+        .copied()
+        .filter(|record| record["type"] == "hearthd.event")
+        .collect();
     let mut arrivals: Vec<Delivery> = Vec::new();
     for data in events.iter().map(|event| &event["data"]) {
         let sent = bodies[data["messageId"].as_str().unwrap()];

@@ -43,8 +43,11 @@ pub(crate) struct Disk(TempDir);
 impl Disk {
     pub(crate) fn new() -> Self {
         let shared = Path::new("/dev/shm");
-        let folder =
-            if shared.is_dir() { tempfile::tempdir_in(shared) } else { tempfile::tempdir() };
+        let folder = if shared.is_dir() {
+            tempfile::tempdir_in(shared)
+        } else {
+            tempfile::tempdir()
+        };
         Self(folder.unwrap())
     }
 
@@ -132,15 +135,30 @@ impl Run {
     pub(crate) fn open_with(store: Store, settings: PipelineSettings) -> Self {
         let pipeline = Pipeline::open(store, settings).unwrap();
         let clock = pipeline.engine().map(Engine::clock).unwrap_or_default();
-        Self { pipeline, clock, text: String::new(), counts: Counts::default() }
+        Self {
+            pipeline,
+            clock,
+            text: String::new(),
+            counts: Counts::default(),
+        }
     }
 
     /// Ends the process and starts another one on the same store.
     pub(crate) fn restart(self, disk: &Disk) -> Self {
-        let Self { pipeline, text, counts, clock } = self;
+        let Self {
+            pipeline,
+            text,
+            counts,
+            clock,
+        } = self;
         assert_eq!(pipeline.imbalance(), 0);
         drop(pipeline);
-        Self { text, counts, clock, ..Self::open(disk.store()) }
+        Self {
+            text,
+            counts,
+            clock,
+            ..Self::open(disk.store())
+        }
     }
 
     /// Feeds messages as one batch; returns the records that this committed.
@@ -150,7 +168,11 @@ impl Run {
         for message in messages {
             let (raw, decoded) = Pipeline::decode(self.pipeline.decode_settings(), message);
             clock = clock.max(ClockTime::from_utc(raw.received_at.0.at()));
-            arrivals.push(Arrival { at: clock, raw, decoded });
+            arrivals.push(Arrival {
+                at: clock,
+                raw,
+                decoded,
+            });
         }
         let committed = self.pipeline.step(arrivals, clock)?;
         self.clock = clock;
@@ -178,9 +200,21 @@ impl Run {
     /// Runs every timer out.
     pub(crate) fn finish(mut self) -> Output {
         while self.timer(ClockTime(i64::MAX)).is_some() {}
-        let Self { pipeline, text, counts, .. } = self;
+        let Self {
+            pipeline,
+            text,
+            counts,
+            ..
+        } = self;
         let (store, engine) = (pipeline.store(), pipeline.engine().unwrap());
-        assert_eq!((pipeline.imbalance(), engine.pending(), engine.open_threads()), (0, 0, 0));
+        assert_eq!(
+            (
+                pipeline.imbalance(),
+                engine.pending(),
+                engine.open_threads()
+            ),
+            (0, 0, 0)
+        );
         let journal = store.journal(0, usize::MAX).unwrap();
         let stored = store.notifications().unwrap().into_iter();
         let stored = stored.filter(|(_, state)| state.revision > 0);
@@ -190,7 +224,10 @@ impl Run {
             counts,
             graph: record::graph(engine.resources()),
             traits: engine.traits(),
-            journal: journal.iter().map(|row| format!("{}\n", row.line)).collect(),
+            journal: journal
+                .iter()
+                .map(|row| format!("{}\n", row.line))
+                .collect(),
             stored: stored
                 .map(|(id, state)| data(&record::notification_data(id, &state)))
                 .collect(),
@@ -201,21 +238,28 @@ impl Run {
 impl Output {
     /// Every record.
     pub(crate) fn records(&self) -> Vec<Value> {
-        self.text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        self.text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The `data` of the records of one kind, in order.
     pub(crate) fn data(&self, kind: &str) -> Vec<Value> {
         let kind = format!("hearthd.{kind}");
-        let of_kind = self.records().into_iter().filter(|record| record["type"] == kind);
+        let of_kind = self
+            .records()
+            .into_iter()
+            .filter(|record| record["type"] == kind);
         of_kind.map(|mut record| record["data"].take()).collect()
     }
 
     /// The last revision of every notification, by its id.
     pub(crate) fn last_revisions(&self) -> Vec<Value> {
         let revisions = self.data("notification").into_iter();
-        let by_id: BTreeMap<String, Value> =
-            revisions.map(|data| (data["notificationId"].to_string(), data)).collect();
+        let by_id: BTreeMap<String, Value> = revisions
+            .map(|data| (data["notificationId"].to_string(), data))
+            .collect();
         by_id.into_values().collect()
     }
 
@@ -230,8 +274,14 @@ impl Output {
 }
 
 /// The fields that the contract lets depend on the order of arrival.
-pub(crate) const UNSTABLE: [&str; 6] =
-    ["revision", "alert", "alertUntil", "structure", "room", "title"];
+pub(crate) const UNSTABLE: [&str; 6] = [
+    "revision",
+    "alert",
+    "alertUntil",
+    "structure",
+    "room",
+    "title",
+];
 
 /// Takes fields out of an object.
 pub(crate) fn without(data: &mut Value, fields: &[&str]) {

@@ -36,7 +36,11 @@ impl TokenServer {
             let shared = Arc::clone(&shared);
             move || serve(&listener, &shared)
         });
-        Self { port, shared, thread: Some(thread) }
+        Self {
+            port,
+            shared,
+            thread: Some(thread),
+        }
     }
 
     /// Its address, as `host:port`.
@@ -73,7 +77,10 @@ impl Drop for TokenServer {
         // Wakes it, to see that it is over.
         drop(TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)));
         let ended = self.thread.take().map(JoinHandle::join);
-        assert!(matches!(ended, Some(Ok(()))) || thread::panicking(), "the token server panicked");
+        assert!(
+            matches!(ended, Some(Ok(()))) || thread::panicking(),
+            "the token server panicked"
+        );
     }
 }
 
@@ -91,7 +98,11 @@ fn serve(listener: &TcpListener, shared: &Shared) {
 
 impl Shared {
     fn wait_to_go_on(&self) {
-        drop(self.goes_on.wait_while(self.holds.lock().unwrap(), |holds| *holds).unwrap());
+        drop(
+            self.goes_on
+                .wait_while(self.holds.lock().unwrap(), |holds| *holds)
+                .unwrap(),
+        );
     }
 }
 

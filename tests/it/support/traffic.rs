@@ -16,15 +16,26 @@ use super::model::{Delivery, dedupe_key};
 /// The most messages of one case.
 const MAX_MESSAGES: usize = 60;
 
-const DEVICES: [&str; 3] =
-    ["enterprises/p/devices/d1", "enterprises/p/devices/d2", "enterprises/p/devices/d10"];
+const DEVICES: [&str; 3] = [
+    "enterprises/p/devices/d1",
+    "enterprises/p/devices/d2",
+    "enterprises/p/devices/d10",
+];
 /// One name is a prefix of the other.
-const STRUCTURES: [&str; 2] = ["enterprises/p/structures/s1", "enterprises/p/structures/s10"];
+const STRUCTURES: [&str; 2] = [
+    "enterprises/p/structures/s1",
+    "enterprises/p/structures/s10",
+];
 /// The same short id in both structures.
-const ROOMS: [&str; 2] =
-    ["enterprises/p/structures/s1/rooms/r1", "enterprises/p/structures/s10/rooms/r1"];
-const ODD_NAMES: [&str; 3] =
-    ["enterprises/p/devices/", "enterprises/p/structures/s1/rooms", "homes/h1"];
+const ROOMS: [&str; 2] = [
+    "enterprises/p/structures/s1/rooms/r1",
+    "enterprises/p/structures/s10/rooms/r1",
+];
+const ODD_NAMES: [&str; 3] = [
+    "enterprises/p/devices/",
+    "enterprises/p/structures/s1/rooms",
+    "homes/h1",
+];
 const USERS: [&str; 2] = ["AVPHwE-u1", "AVPHwE-u2"];
 /// One thread is named like a session.
 const THREADS: [&str; 3] = ["t1", "t2", "77"];
@@ -102,7 +113,10 @@ pub(crate) fn schedule(deliveries: Vec<Delivery>) -> impl Strategy<Value = Vec<D
         let mut schedule = vec![];
         for ((delivery, _), step) in arrivals.into_iter().zip(&steps) {
             clock = (clock + Duration::milliseconds(*step)).max(delivery.publish_time);
-            schedule.push(Delivery { received_at: clock, ..delivery.clone() });
+            schedule.push(Delivery {
+                received_at: clock,
+                ..delivery.clone()
+            });
         }
         schedule
     })
@@ -117,7 +131,11 @@ pub(crate) fn batching(count: usize) -> impl Strategy<Value = Vec<usize>> {
             left -= clipped;
             clipped
         };
-        sizes.into_iter().map(clip).filter(|size| *size > 0).collect()
+        sizes
+            .into_iter()
+            .map(clip)
+            .filter(|size| *size > 0)
+            .collect()
     })
 }
 
@@ -138,19 +156,30 @@ fn millis(time: DateTime<Utc>) -> String {
 }
 
 fn published_after(body: &Value, lag_ms: i64) -> DateTime<Utc> {
-    let text = body["timestamp"].as_str().filter(|text| TIMES.contains(text));
-    let time = DateTime::parse_from_rfc3339(text.unwrap_or(BAD_TIME_EPOCH)).unwrap().to_utc();
+    let text = body["timestamp"]
+        .as_str()
+        .filter(|text| TIMES.contains(text));
+    let time = DateTime::parse_from_rfc3339(text.unwrap_or(BAD_TIME_EPOCH))
+        .unwrap()
+        .to_utc();
     time.duration_trunc(Duration::milliseconds(1)).unwrap() + Duration::milliseconds(lag_ms)
 }
 
 /// An object of the fields that are there.
 fn object<const N: usize>(fields: [(&str, Option<Value>); N]) -> Value {
-    fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+    fields
+        .into_iter()
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
 }
 
 /// One object with the fields of both.
 fn both(one: Value, two: Value) -> Value {
-    [one, two].into_iter().filter_map(|part| part.as_object().cloned()).flatten().collect()
+    [one, two]
+        .into_iter()
+        .filter_map(|part| part.as_object().cloned())
+        .flatten()
+        .collect()
 }
 
 /// A text of the list, or sometimes none or the empty one.
@@ -197,13 +226,19 @@ fn thread() -> impl Strategy<Value = Value> {
         1 => Just(None),
     ];
     (select(&THREADS), state).prop_map(|(thread, state)| {
-        object([("eventThreadId", Some(json!(thread))), ("eventThreadState", state)])
+        object([
+            ("eventThreadId", Some(json!(thread))),
+            ("eventThreadState", state),
+        ])
     })
 }
 
 fn resource_update(name: &str, part: &str, values: Option<Value>, group: bool) -> Value {
     object([
-        ("resourceUpdate", Some(object([("name", Some(json!(name))), (part, values)]))),
+        (
+            "resourceUpdate",
+            Some(object([("name", Some(json!(name))), (part, values)])),
+        ),
         ("resourceGroup", group.then(|| json!([name]))),
     ])
 }
@@ -216,24 +251,49 @@ fn camera() -> impl Strategy<Value = Value> {
 }
 
 fn collect(entries: Vec<(&'static str, Value)>) -> Value {
-    let named = entries.into_iter().map(|(name, value)| (name.to_owned(), value));
+    let named = entries
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value));
     Value::Object(named.collect::<Map<_, _>>())
 }
 
 fn entry() -> impl Strategy<Value = (&'static str, Value)> {
-    let zones = [json!([""]), json!([]), json!(["Zone 1"]), json!(["", "Zone 2", "Zone 1"])];
+    let zones = [
+        json!([""]),
+        json!([]),
+        json!(["Zone 1"]),
+        json!(["", "Zone 2", "Zone 1"]),
+    ];
     let zones = option::of(select(zones.to_vec()));
-    let event = (select(&KINDS), maybe(&SESSIONS), select(&["n:1", "n:2"]), zones);
+    let event = (
+        select(&KINDS),
+        maybe(&SESSIONS),
+        select(&["n:1", "n:2"]),
+        zones,
+    );
     let event = event.prop_map(|(kind, session, id, zones)| {
         let id = Some(json!(id));
-        (kind, object([("eventSessionId", session), ("eventId", id), ("zones", zones)]))
+        (
+            kind,
+            object([
+                ("eventSessionId", session),
+                ("eventId", id),
+                ("zones", zones),
+            ]),
+        )
     });
     let url = option::weighted(0.8, select(&URLS).prop_map(|url| json!(url)));
     let clip = (maybe(&SESSIONS), url).prop_map(|(session, url)| {
-        (CLIP, object([("eventSessionId", session), ("previewUrl", url)]))
+        (
+            CLIP,
+            object([("eventSessionId", session), ("previewUrl", url)]),
+        )
     });
     let malformed = vec![json!(null), json!("motion"), json!(5), json!([{}])];
-    let malformed = (prop_oneof![4 => select(&KINDS), 1 => Just(CLIP)], select(malformed));
+    let malformed = (
+        prop_oneof![4 => select(&KINDS), 1 => Just(CLIP)],
+        select(malformed),
+    );
     prop_oneof![8 => event, 3 => clip, 1 => malformed]
 }
 
@@ -241,19 +301,40 @@ fn entry() -> impl Strategy<Value = (&'static str, Value)> {
 fn climate() -> impl Strategy<Value = Value> {
     let values = [
         ("ThermostatTemperatureSetpoint", json!({})),
-        ("ThermostatTemperatureSetpoint", json!({"heatCelsius": 20.5})),
+        (
+            "ThermostatTemperatureSetpoint",
+            json!({"heatCelsius": 20.5}),
+        ),
         ("ThermostatTemperatureSetpoint", json!({"coolCelsius": 9.5})),
-        ("ThermostatTemperatureSetpoint", json!({"heatCelsius": 9, "coolCelsius": 24})),
-        ("ThermostatMode", json!({"mode": "OFF", "availableModes": ["OFF"]})),
-        ("ThermostatMode", json!({"mode": "HEAT", "availableModes": ["HEAT", "OFF"]})),
+        (
+            "ThermostatTemperatureSetpoint",
+            json!({"heatCelsius": 9, "coolCelsius": 24}),
+        ),
+        (
+            "ThermostatMode",
+            json!({"mode": "OFF", "availableModes": ["OFF"]}),
+        ),
+        (
+            "ThermostatMode",
+            json!({"mode": "HEAT", "availableModes": ["HEAT", "OFF"]}),
+        ),
         ("ThermostatMode", json!({"mode": "OFF"})),
-        ("ThermostatEco", json!({"mode": "OFF", "heatCelsius": 0.0, "coolCelsius": 0.0})),
+        (
+            "ThermostatEco",
+            json!({"mode": "OFF", "heatCelsius": 0.0, "coolCelsius": 0.0}),
+        ),
         ("ThermostatHvac", json!({"status": "HEATING"})),
         ("Fan", json!({"timerMode": "OFF"})),
-        ("Fan", json!({"timerMode": "ON", "timerTimeout": "2025-06-09T14:00:00Z"})),
+        (
+            "Fan",
+            json!({"timerMode": "ON", "timerTimeout": "2025-06-09T14:00:00Z"}),
+        ),
         ("Humidity", json!({"ambientHumidityPercent": 65})),
         ("Humidity", json!({"ambientHumidityPercent": 65.0})),
-        ("CameraImage", json!({"maxImageResolution": {"width": 640, "height": 480}})),
+        (
+            "CameraImage",
+            json!({"maxImageResolution": {"width": 640, "height": 480}}),
+        ),
         ("DoorbellChime", json!({})),
         ("Connectivity", json!(null)),
         ("Connectivity", json!("ONLINE")),
@@ -299,8 +380,11 @@ fn relation() -> impl Strategy<Value = Value> {
     (change, subject, object_name).prop_map(|(change, subject, name)| {
         let subject = subject.map(|subject| json!(subject));
         let name = Some(json!(name));
-        let relation =
-            object([("type", Some(json!(change))), ("subject", subject), ("object", name)]);
+        let relation = object([
+            ("type", Some(json!(change))),
+            ("subject", subject),
+            ("object", name),
+        ]);
         json!({ "relationUpdate": relation })
     })
 }

@@ -20,7 +20,11 @@ pub(crate) async fn get_subscription(
         let mut state = shared.lock();
         state.log.admin_requests += 1;
         let unknown = state.faults.unknown_subscription(&name);
-        (state.faults.admin.next(), unknown, state.faults.subscription.clone())
+        (
+            state.faults.admin.next(),
+            unknown,
+            state.faults.subscription.clone(),
+        )
     };
     if fault.is_none()
         && let Some(status) = unknown
@@ -39,7 +43,12 @@ pub(crate) async fn get_topic(
         state.log.admin_requests += 1;
         (state.faults.admin.next(), state.faults.topic.clone())
     };
-    answer(fault, resource, format!("projects/{project}/topics/{topic}")).await
+    answer(
+        fault,
+        resource,
+        format!("projects/{project}/topics/{topic}"),
+    )
+    .await
 }
 
 async fn answer(fault: Option<Admin>, mut resource: Value, name: String) -> Response {
@@ -70,5 +79,10 @@ pub(crate) fn error(status: StatusCode, message: &str) -> Response {
         _ => "UNKNOWN",
     };
     let body = json!({ "error": { "code": status.as_u16(), "message": message, "status": name } });
-    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    (
+        status,
+        [(CONTENT_TYPE, "application/json")],
+        body.to_string(),
+    )
+        .into_response()
 }

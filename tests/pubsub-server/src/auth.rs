@@ -44,9 +44,22 @@ impl Key {
         let private: Pkcs8V1Der<'_> = pair.as_der().expect("the library writes its keys");
         let der = pair.public_key().as_ref().to_vec();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &der);
-        let id: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        let public = PublicKey { email: email.to_owned(), id: id.clone(), der };
-        Self { email: email.to_owned(), id, pem: pem(private.as_ref()), public }
+        let id: String = digest
+            .as_ref()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let public = PublicKey {
+            email: email.to_owned(),
+            id: id.clone(),
+            der,
+        };
+        Self {
+            email: email.to_owned(),
+            id,
+            pem: pem(private.as_ref()),
+            public,
+        }
     }
 
     /// The key file, as Google gives it out.
@@ -73,13 +86,19 @@ impl Key {
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Key").field("email", &self.email).field("id", &self.id).finish()
+        f.debug_struct("Key")
+            .field("email", &self.email)
+            .field("id", &self.id)
+            .finish()
     }
 }
 
 impl fmt::Debug for PublicKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PublicKey").field("email", &self.email).field("id", &self.id).finish()
+        f.debug_struct("PublicKey")
+            .field("email", &self.email)
+            .field("id", &self.id)
+            .finish()
     }
 }
 
@@ -119,11 +138,15 @@ impl PublicKey {
 
 fn check_times(claims: &Value, now: SystemTime) -> Result<(), String> {
     let time = |name: &str| {
-        let seconds = claims[name].as_u64().ok_or_else(|| format!("{name} is no time"))?;
+        let seconds = claims[name]
+            .as_u64()
+            .ok_or_else(|| format!("{name} is no time"))?;
         Ok::<_, String>(Duration::from_secs(seconds))
     };
     let (issued, expires) = (time("iat")?, time("exp")?);
-    let now = now.duration_since(UNIX_EPOCH).map_err(|error| error.to_string())?;
+    let now = now
+        .duration_since(UNIX_EPOCH)
+        .map_err(|error| error.to_string())?;
     if issued > now + CLOCK_SKEW {
         return Err(format!("iat {issued:?} is in the future of {now:?}"));
     }
@@ -132,17 +155,25 @@ fn check_times(claims: &Value, now: SystemTime) -> Result<(), String> {
     }
     match expires.checked_sub(issued) {
         Some(lifetime) if lifetime <= LIFETIME_MAX => Ok(()),
-        _ => Err(format!("valid from {issued:?} to {expires:?}, longer than {LIFETIME_MAX:?}")),
+        _ => Err(format!(
+            "valid from {issued:?} to {expires:?}, longer than {LIFETIME_MAX:?}"
+        )),
     }
 }
 
 fn expect(object: &Value, name: &str, wanted: &str) -> Result<(), String> {
     let found = &object[name];
-    if found == wanted { Ok(()) } else { Err(format!("{name} is {found}, not {wanted:?}")) }
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(format!("{name} is {found}, not {wanted:?}"))
+    }
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, String> {
-    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|error| format!("not a JWT: {error}"))
+    BASE64_URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|error| format!("not a JWT: {error}"))
 }
 
 fn decode_json(part: &str) -> Result<Value, String> {
@@ -151,9 +182,15 @@ fn decode_json(part: &str) -> Result<Value, String> {
 
 fn pem(der: &[u8]) -> String {
     let text = BASE64_STANDARD.encode(der);
-    let lines = text.as_bytes().chunks(PEM_LINE).map(String::from_utf8_lossy);
+    let lines = text
+        .as_bytes()
+        .chunks(PEM_LINE)
+        .map(String::from_utf8_lossy);
     let lines: Vec<_> = lines.collect();
-    format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n"))
+    format!(
+        "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",
+        lines.join("\n")
+    )
 }
 
 #[cfg(test)]
@@ -172,13 +209,26 @@ mod tests {
 
     /// Header, claims and signature of a token.
     fn token(key: &Key, claims: &Value) -> [String; 3] {
-        let base64: String = key.pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let base64: String = key
+            .pem
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .collect();
         let pair = KeyPair::from_pkcs8(&BASE64_STANDARD.decode(base64).unwrap()).unwrap();
-        let (header, claims) = (encode(&json!({ "alg": "RS256", "kid": key.id })), encode(claims));
+        let (header, claims) = (
+            encode(&json!({ "alg": "RS256", "kid": key.id })),
+            encode(claims),
+        );
         let mut signature = vec![0; pair.public_modulus_len()];
         let signed = format!("{header}.{claims}");
         let random = SystemRandom::new();
-        pair.sign(&RSA_PKCS1_SHA256, &random, signed.as_bytes(), &mut signature).unwrap();
+        pair.sign(
+            &RSA_PKCS1_SHA256,
+            &random,
+            signed.as_bytes(),
+            &mut signature,
+        )
+        .unwrap();
         [header, claims, BASE64_URL_SAFE_NO_PAD.encode(signature)]
     }
 
@@ -210,7 +260,13 @@ mod tests {
         }
         let [header, _, signature] = token_of_good;
         let forged = [header, encode(&json!({ "iss": EMAIL })), signature];
-        assert_eq!(check(&forged).unwrap_err(), "the signature is not of this key");
-        assert_eq!(check(&["x".to_owned()]).unwrap_err(), "not a JWT: too few parts");
+        assert_eq!(
+            check(&forged).unwrap_err(),
+            "the signature is not of this key"
+        );
+        assert_eq!(
+            check(&["x".to_owned()]).unwrap_err(),
+            "not a JWT: too few parts"
+        );
     }
 }

@@ -19,7 +19,9 @@ pub(crate) struct Background {
 
 /// A runtime for [`Background::run`]. Sockets made while it is entered belong to it.
 pub(crate) fn runtime() -> io::Result<Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build()
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
 }
 
 /// A socket on this port of 127.0.0.1, or on a free one if it is 0. It does not listen yet.
@@ -47,7 +49,10 @@ impl Background {
         let thread = std::thread::Builder::new()
             .name("pubsub-server".to_owned())
             .spawn(move || runtime.block_on(run))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 }
 
@@ -57,7 +62,10 @@ impl Drop for Background {
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             // A second panic would hide the first one.
-            assert!(ended.is_ok() || std::thread::panicking(), "the server's thread panicked");
+            assert!(
+                ended.is_ok() || std::thread::panicking(),
+                "the server's thread panicked"
+            );
         }
     }
 }

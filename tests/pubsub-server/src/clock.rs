@@ -12,7 +12,10 @@ pub(crate) struct Clock {
 impl Clock {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads clocks")]
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now(), started_at: SystemTime::now() }
+        Self {
+            started: Instant::now(),
+            started_at: SystemTime::now(),
+        }
     }
 
     /// Time since the start. Steps of the wall clock don't show in it.

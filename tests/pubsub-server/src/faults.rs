@@ -72,7 +72,10 @@ impl Default for Faults {
 impl Faults {
     /// The answer to requests for a subscription of this name, if it doesn't exist.
     pub(crate) fn unknown_subscription(&self, name: &str) -> Option<Status> {
-        let is_known = self.subscription_name.as_ref().is_none_or(|known| known == name);
+        let is_known = self
+            .subscription_name
+            .as_ref()
+            .is_none_or(|known| known == name);
         (!is_known)
             .then(|| Status::not_found(format!("Subscription does not exist (resource={name}).")))
     }
@@ -89,17 +92,26 @@ pub struct Rule<T> {
 impl<T: Clone> Rule<T> {
     /// It does not happen.
     pub fn off() -> Self {
-        Self { fault: None, left: None }
+        Self {
+            fault: None,
+            left: None,
+        }
     }
 
     /// It happens until it is cleared.
     pub fn always(fault: T) -> Self {
-        Self { fault: Some(fault), left: None }
+        Self {
+            fault: Some(fault),
+            left: None,
+        }
     }
 
     /// It happens to the next `count` requests.
     pub fn times(count: u32, fault: T) -> Self {
-        Self { fault: Some(fault), left: Some(count) }
+        Self {
+            fault: Some(fault),
+            left: Some(count),
+        }
     }
 
     /// The fault that befalls the next request.
@@ -160,7 +172,10 @@ mod tests {
     #[test]
     fn a_rule_ends_after_its_count() {
         let mut rule = Rule::times(2, 'x');
-        assert_eq!([rule.next(), rule.next(), rule.next()], [Some('x'), Some('x'), None]);
+        assert_eq!(
+            [rule.next(), rule.next(), rule.next()],
+            [Some('x'), Some('x'), None]
+        );
         let mut rule = Rule::always('x');
         assert_eq!([rule.next(), rule.next(), rule.next()], [Some('x'); 3]);
     }

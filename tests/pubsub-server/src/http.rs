@@ -48,11 +48,26 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
 
 fn router(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/google.pubsub.v1.Subscriber/StreamingPull", post(service::streaming_pull))
-        .route("/google.pubsub.v1.Subscriber/Acknowledge", post(service::acknowledge))
-        .route("/google.pubsub.v1.Subscriber/ModifyAckDeadline", post(service::modify_ack_deadline))
-        .route("/v1/projects/{project}/subscriptions/{name}", get(admin::get_subscription))
-        .route("/v1/projects/{project}/topics/{name}", get(admin::get_topic))
+        .route(
+            "/google.pubsub.v1.Subscriber/StreamingPull",
+            post(service::streaming_pull),
+        )
+        .route(
+            "/google.pubsub.v1.Subscriber/Acknowledge",
+            post(service::acknowledge),
+        )
+        .route(
+            "/google.pubsub.v1.Subscriber/ModifyAckDeadline",
+            post(service::modify_ack_deadline),
+        )
+        .route(
+            "/v1/projects/{project}/subscriptions/{name}",
+            get(admin::get_subscription),
+        )
+        .route(
+            "/v1/projects/{project}/topics/{name}",
+            get(admin::get_topic),
+        )
         .layer(middleware::from_fn_with_state(shared.clone(), gate))
         .with_state(shared)
 }
@@ -61,7 +76,10 @@ fn router(shared: Arc<Shared>) -> Router {
 async fn serve_connection(socket: TcpStream, router: Router) -> io::Result<()> {
     socket.set_nodelay(true)?;
     let handle = SockRef::from(&socket).try_clone()?;
-    let connection = Arc::new(Connection { socket: handle, ended: Notify::new() });
+    let connection = Arc::new(Connection {
+        socket: handle,
+        ended: Notify::new(),
+    });
     let service = TowerToHyperService::new(router.layer(Extension(connection.clone())));
     // HTTP/2 begins with "PRI". Of HTTP/1.1 only GET is served.
     let mut start = [0];
@@ -72,7 +90,9 @@ async fn serve_connection(socket: TcpStream, router: Router) -> io::Result<()> {
             let server = http2::Builder::new(TokioExecutor::new());
             server.serve_connection(socket, service).await
         } else {
-            http1::Builder::new().serve_connection(socket, service).await
+            http1::Builder::new()
+                .serve_connection(socket, service)
+                .await
         }
     };
     tokio::select! {
@@ -92,7 +112,9 @@ impl Connection {
     /// Resets it: the client gets an RST instead of an end.
     pub(crate) fn reset(&self) {
         // The RST is sent when the last handle is dropped.
-        self.socket.set_linger(Some(Duration::ZERO)).expect("an open socket takes the option");
+        self.socket
+            .set_linger(Some(Duration::ZERO))
+            .expect("an open socket takes the option");
         self.ended.notify_one();
     }
 }
@@ -116,17 +138,24 @@ fn refusal(shared: &Shared, path: &str, headers: &HeaderMap) -> Option<Response>
         let status = StatusCode::from_u16(status).expect("a test scripts real HTTP statuses");
         return Some(status.into_response());
     }
-    let token =
-        headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    let token = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
     if let Some(token) = token {
         state.log.note_token(token);
     }
     let reason = state.faults.auth.check(token, Clock::wall_now()).err()?;
     if is_open {
-        state.log.open(now, None, Outcome::Ended(Code::Unauthenticated));
+        state
+            .log
+            .open(now, None, Outcome::Ended(Code::Unauthenticated));
     }
     let message = "Request had invalid authentication credentials.";
-    state.log.note_auth_failure(AuthFailure { at: now, path: path.to_owned(), reason });
+    state.log.note_auth_failure(AuthFailure {
+        at: now,
+        path: path.to_owned(),
+        reason,
+    });
     Some(if path.starts_with("/v1/") {
         admin::error(StatusCode::UNAUTHORIZED, message)
     } else {

@@ -4,7 +4,10 @@
 //! It has one subscription. It runs on a thread of its own, so that blocking tests can drive it;
 //! every method may be called from any thread. For faults below HTTP put a [`Proxy`] in front.
 
-#![expect(clippy::expect_used, reason = "a test server that can't go on fails its test")]
+#![expect(
+    clippy::expect_used,
+    reason = "a test server that can't go on fails its test"
+)]
 
 mod admin;
 mod auth;
@@ -64,7 +67,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn lock(&self) -> MutexGuard<'_, Subscription> {
-        self.subscription.lock().expect("no holder of the lock panicked")
+        self.subscription
+            .lock()
+            .expect("no holder of the lock panicked")
     }
 }
 
@@ -84,9 +89,16 @@ impl Server {
         let port = listener.local_addr()?.port();
         let clock = Clock::start();
         let subscription = Mutex::new(Subscription::new(clock.started_at()));
-        let shared = Arc::new(Shared { clock, subscription });
+        let shared = Arc::new(Shared {
+            clock,
+            subscription,
+        });
         let _background = Background::run(runtime, http::serve(listener, shared.clone()))?;
-        Ok(Self { port, shared, _background })
+        Ok(Self {
+            port,
+            shared,
+            _background,
+        })
     }
 
     /// Where it listens.
@@ -104,9 +116,10 @@ impl Server {
     /// Publishes messages with these bodies now, and returns their ids, which increase. A message
     /// is kept until the server ends, also after it was acked.
     pub fn publish<B: AsRef<[u8]>>(&self, bodies: impl IntoIterator<Item = B>) -> Vec<String> {
-        let messages = bodies
-            .into_iter()
-            .map(|body| Message { body: body.as_ref().to_vec(), ..Message::default() });
+        let messages = bodies.into_iter().map(|body| Message {
+            body: body.as_ref().to_vec(),
+            ..Message::default()
+        });
         self.publish_messages(messages)
     }
 
@@ -120,7 +133,10 @@ impl Server {
     pub fn publish_messages(&self, messages: impl IntoIterator<Item = Message>) -> Vec<String> {
         let messages: Vec<_> = messages.into_iter().map(proto).collect();
         self.change(|subscription, now| {
-            messages.into_iter().map(|message| subscription.publish(message, now)).collect()
+            messages
+                .into_iter()
+                .map(|message| subscription.publish(message, now))
+                .collect()
         })
     }
 

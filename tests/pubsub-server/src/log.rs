@@ -122,15 +122,23 @@ impl Log {
         let number = self.opens;
         self.opens += 1;
         let (delivered, peak_messages, peak_bytes) = (0, 0, 0);
-        let stream =
-            StreamLog { opened_at, settings, outcome, delivered, peak_messages, peak_bytes };
+        let stream = StreamLog {
+            opened_at,
+            settings,
+            outcome,
+            delivered,
+            peak_messages,
+            peak_bytes,
+        };
         note(&mut self.streams, stream);
         number
     }
 
     /// The stream with this number, while it is in the list.
     pub(crate) fn stream(&mut self, number: u64) -> Option<&mut StreamLog> {
-        usize::try_from(number).ok().and_then(|index| self.streams.get_mut(index))
+        usize::try_from(number)
+            .ok()
+            .and_then(|index| self.streams.get_mut(index))
     }
 
     pub(crate) fn note_auth_failure(&mut self, failure: AuthFailure) {

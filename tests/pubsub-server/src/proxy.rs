@@ -63,7 +63,12 @@ impl Proxy {
             let (commands, received) = mpsc::channel(COMMANDS);
             let work = run(door, target_port, accepted.clone(), received);
             let _background = Background::run(runtime, work)?;
-            Ok::<_, io::Error>(Self { port, accepted, commands, _background })
+            Ok::<_, io::Error>(Self {
+                port,
+                accepted,
+                commands,
+                _background,
+            })
         };
         start().expect("a proxy needs a free port, a socket and a thread")
     }
@@ -71,7 +76,9 @@ impl Proxy {
     /// Changes what it does. It is in force when this returns.
     pub fn set(&self, mode: Mode) {
         let (done, is_done) = sync_channel(1);
-        self.commands.try_send((mode, done)).expect("the proxy runs and takes commands");
+        self.commands
+            .try_send((mode, done))
+            .expect("the proxy runs and takes commands");
         is_done.recv().expect("the proxy runs");
     }
 
@@ -162,7 +169,10 @@ async fn carry(
     target_port: u16,
     mut modes: watch::Receiver<Mode>,
 ) -> io::Result<()> {
-    let mode = *modes.wait_for(|mode| *mode != Mode::Freeze).await.map_err(io::Error::other)?;
+    let mode = *modes
+        .wait_for(|mode| *mode != Mode::Freeze)
+        .await
+        .map_err(io::Error::other)?;
     match mode {
         Mode::Forward | Mode::Freeze | Mode::FreezeAnswers => {
             forward(client, target_port, modes).await
@@ -194,7 +204,9 @@ async fn forward(
     let is_reset = {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
-        let requests = pump(from_client, to_server, modes.clone(), |mode| mode == Mode::Freeze);
+        let requests = pump(from_client, to_server, modes.clone(), |mode| {
+            mode == Mode::Freeze
+        });
         let answers = pump(from_server, to_client, modes.clone(), |mode| {
             matches!(mode, Mode::Freeze | Mode::FreezeAnswers)
         });
@@ -231,7 +243,10 @@ async fn pump(
                 count => count,
             },
         };
-        modes.wait_for(|mode| !is_frozen(*mode)).await.map_err(io::Error::other)?;
+        modes
+            .wait_for(|mode| !is_frozen(*mode))
+            .await
+            .map_err(io::Error::other)?;
         to.write_all(&buffer[..count]).await?;
     }
 }

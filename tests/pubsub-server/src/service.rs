@@ -111,7 +111,9 @@ async fn pull(
     match session.next().await {
         // Before the headers, an error is the whole response.
         Some(Err(status)) => Err(status),
-        first => Ok(Response::new(stream::iter(first).chain(session.responses()).boxed())),
+        first => Ok(Response::new(
+            stream::iter(first).chain(session.responses()).boxed(),
+        )),
     }
 }
 
@@ -135,15 +137,24 @@ impl Session {
         let wake = Arc::new(Notify::new());
         let number = {
             let mut subscription = shared.lock();
-            let unknown = subscription.faults.unknown_subscription(&settings.subscription);
+            let unknown = subscription
+                .faults
+                .unknown_subscription(&settings.subscription);
             let number = subscription.open_stream(settings, wake.clone(), shared.clock.now());
-            if let Some(end) = unknown.map(End::Status).or_else(|| subscription.faults.open.next())
+            if let Some(end) = unknown
+                .map(End::Status)
+                .or_else(|| subscription.faults.open.next())
             {
                 subscription.end_stream(number, end);
             }
             number
         };
-        Self { shared, connection, number, wake }
+        Self {
+            shared,
+            connection,
+            number,
+            wake,
+        }
     }
 
     fn responses(self) -> impl Stream<Item = Result<StreamingPullResponse, Status>> {
@@ -153,7 +164,10 @@ impl Session {
     /// The next response, or how the stream ends.
     async fn next(&self) -> Option<Result<StreamingPullResponse, Status>> {
         loop {
-            let next = self.shared.lock().next(self.number, self.shared.clock.now());
+            let next = self
+                .shared
+                .lock()
+                .next(self.number, self.shared.clock.now());
             match next {
                 Next::Send(response) => return Some(Ok(response)),
                 Next::Wait => self.wake.notified().await,

@@ -111,7 +111,15 @@ impl Subscription {
         }
         let id = message.message_id.clone();
         let state = State::Acked; // until it is made available
-        self.messages.insert(sequence, Entry { message, from_flood, deliveries: 0, state });
+        self.messages.insert(
+            sequence,
+            Entry {
+                message,
+                from_flood,
+                deliveries: 0,
+                state,
+            },
+        );
         self.make_available(sequence);
         id
     }
@@ -158,7 +166,9 @@ impl Subscription {
     }
 
     pub(crate) fn end_stream(&mut self, number: u64, end: End) {
-        let Some(stream) = self.streams.get_mut(&number) else { return };
+        let Some(stream) = self.streams.get_mut(&number) else {
+            return;
+        };
         if let Some(log) = self.log.stream(number) {
             log.outcome = outcome(&end);
         }
@@ -170,7 +180,11 @@ impl Subscription {
     pub(crate) fn close_stream(&mut self, number: u64) {
         self.streams.remove(&number);
         self.release(number);
-        if let Some(log) = self.log.stream(number).filter(|log| log.outcome == Outcome::Open) {
+        if let Some(log) = self
+            .log
+            .stream(number)
+            .filter(|log| log.outcome == Outcome::Open)
+        {
             log.outcome = Outcome::Left;
         }
     }
@@ -178,7 +192,9 @@ impl Subscription {
     /// What this stream has to do; messages that it is given count as sent.
     pub(crate) fn next(&mut self, number: u64, now: Duration) -> Next {
         self.assign(now);
-        let Some(stream) = self.streams.get_mut(&number) else { return Next::End(End::Close) };
+        let Some(stream) = self.streams.get_mut(&number) else {
+            return Next::End(End::Close);
+        };
         if let Some(end) = stream.ended() {
             return Next::End(end);
         }
@@ -188,7 +204,9 @@ impl Subscription {
             && bytes < BATCH_BYTES
             && let Some((sequence, lease)) = stream.outbox.pop_front()
         {
-            let Some(entry) = self.messages.get_mut(&sequence) else { continue };
+            let Some(entry) = self.messages.get_mut(&sequence) else {
+                continue;
+            };
             // Since it was assigned, it may have been acked, or its lease may have expired.
             if !matches!(&entry.state, State::Leased(held) if held.number == lease) {
                 continue;
@@ -241,8 +259,13 @@ impl Subscription {
                 }
                 return;
             };
-            let size = self.messages.get(&sequence).map_or(0, |entry| size(&entry.message));
-            let Some(number) = self.next_stream(size) else { return };
+            let size = self
+                .messages
+                .get(&sequence)
+                .map_or(0, |entry| size(&entry.message));
+            let Some(number) = self.next_stream(size) else {
+                return;
+            };
             self.available.remove(&(rank, sequence));
             self.lease(sequence, number, size, now);
         }
@@ -252,7 +275,14 @@ impl Subscription {
         let Some(body) = self.flood.as_mut().and_then(Flood::next) else {
             return false;
         };
-        self.add(PubsubMessage { data: body.into(), ..Default::default() }, true, now);
+        self.add(
+            PubsubMessage {
+                data: body.into(),
+                ..Default::default()
+            },
+            true,
+            now,
+        );
         true
     }
 
@@ -267,13 +297,17 @@ impl Subscription {
     }
 
     fn lease(&mut self, sequence: u64, number: u64, size: i64, now: Duration) {
-        let (Some(entry), Some(stream)) =
-            (self.messages.get_mut(&sequence), self.streams.get_mut(&number))
-        else {
+        let (Some(entry), Some(stream)) = (
+            self.messages.get_mut(&sequence),
+            self.streams.get_mut(&number),
+        ) else {
             return;
         };
-        let lease =
-            Lease { number: self.next_lease, stream: number, until: now + stream.ack_deadline() };
+        let lease = Lease {
+            number: self.next_lease,
+            stream: number,
+            until: now + stream.ack_deadline(),
+        };
         self.next_lease += 1;
         self.turn = number + 1;
         entry.state = State::Leased(lease);
@@ -293,8 +327,12 @@ impl Subscription {
             let state = self.messages.get(sequence).map(|entry| &entry.state);
             matches!(state, Some(State::Leased(lease)) if lease.stream == number)
         };
-        let held: Vec<u64> =
-            self.timers.iter().map(|(_, sequence)| *sequence).filter(is_held).collect();
+        let held: Vec<u64> = self
+            .timers
+            .iter()
+            .map(|(_, sequence)| *sequence)
+            .filter(is_held)
+            .collect();
         for sequence in held {
             self.make_available(sequence);
         }
@@ -318,7 +356,9 @@ impl Subscription {
     /// Takes a message from whoever has it and puts it into another state. False if it was acked
     /// before, or is unknown.
     fn take_away(&mut self, sequence: u64, state: State) -> bool {
-        let Some(entry) = self.messages.get_mut(&sequence) else { return false };
+        let Some(entry) = self.messages.get_mut(&sequence) else {
+            return false;
+        };
         match std::mem::replace(&mut entry.state, state) {
             State::Available { rank } => {
                 self.available.remove(&(rank, sequence));
@@ -341,16 +381,21 @@ impl Subscription {
 
     /// Ids of the messages that are acked, or of those that are not.
     pub(crate) fn ids(&self, acked: bool) -> BTreeSet<String> {
-        let wanted =
-            self.messages.values().filter(|entry| matches!(entry.state, State::Acked) == acked);
-        wanted.map(|entry| entry.message.message_id.clone()).collect()
+        let wanted = self
+            .messages
+            .values()
+            .filter(|entry| matches!(entry.state, State::Acked) == acked);
+        wanted
+            .map(|entry| entry.message.message_id.clone())
+            .collect()
     }
 
     pub(crate) fn log(&self) -> Log {
         let mut log = self.log.clone();
         for entry in self.messages.values() {
-            *log.deliveries.entry(entry.message.message_id.clone()).or_default() +=
-                entry.deliveries;
+            *log.deliveries
+                .entry(entry.message.message_id.clone())
+                .or_default() += entry.deliveries;
         }
         log
     }

@@ -14,13 +14,20 @@ impl Flood {
     /// `make` gives the body of each message: the first has number 0. It is called with the server
     /// locked, so it must be fast and must not call the server.
     pub fn new(make: impl Fn(u64) -> Vec<u8> + Send + 'static) -> Self {
-        Self { make: Box::new(make), count: None, made: 0 }
+        Self {
+            make: Box::new(make),
+            count: None,
+            made: 0,
+        }
     }
 
     /// Ends after so many messages.
     #[must_use]
     pub fn count(self, count: u64) -> Self {
-        Self { count: Some(count), ..self }
+        Self {
+            count: Some(count),
+            ..self
+        }
     }
 
     /// The next message's body, if there is one more.

@@ -15,7 +15,9 @@ impl Subscription {
         self.log.acknowledge.count += 1;
         self.log.acknowledge.ids += ack_ids.len() as u64;
         for (sequence, _) in ack_ids.iter().filter_map(|id| parse_ack_id(id)) {
-            let Some(entry) = self.messages.get(&sequence) else { continue };
+            let Some(entry) = self.messages.get(&sequence) else {
+                continue;
+            };
             let from_flood = entry.from_flood;
             if let Some(list) = list_for(fault, from_flood, &mut self.log.acknowledge) {
                 note(list, entry.message.message_id.clone());
@@ -44,7 +46,9 @@ impl Subscription {
         self.log.modify_ack_deadline.count += 1;
         self.log.modify_ack_deadline.ids += ack_ids.len() as u64;
         for (sequence, number) in ack_ids.iter().filter_map(|id| parse_ack_id(id)) {
-            let Some(entry) = self.messages.get_mut(&sequence) else { continue };
+            let Some(entry) = self.messages.get_mut(&sequence) else {
+                continue;
+            };
             let list = list_for(fault, entry.from_flood, &mut self.log.modify_ack_deadline);
             if let Some(list) = list {
                 note(list, entry.message.message_id.clone());
@@ -52,7 +56,9 @@ impl Subscription {
             if is_forgotten(fault) {
                 continue;
             }
-            let State::Leased(lease) = &mut entry.state else { continue };
+            let State::Leased(lease) = &mut entry.state else {
+                continue;
+            };
             if lease.number != number {
                 continue;
             }

@@ -29,7 +29,16 @@ impl Stream {
     pub(super) fn new(settings: StreamSettings, wake: Arc<Notify>) -> Self {
         let outbox = VecDeque::new();
         let (messages, bytes, peak_messages, peak_bytes, ended) = (0, 0, 0, 0, None);
-        Self { settings, wake, outbox, messages, bytes, peak_messages, peak_bytes, ended }
+        Self {
+            settings,
+            wake,
+            outbox,
+            messages,
+            bytes,
+            peak_messages,
+            peak_bytes,
+            ended,
+        }
     }
 
     /// How long a message is leased to it.
@@ -41,8 +50,10 @@ impl Stream {
     /// Whether it may be given one more message of this size. A message that is larger than the
     /// limit goes out alone.
     pub(super) fn has_room(&self, size: i64, ignore_limits: bool) -> bool {
-        let (max_messages, max_bytes) =
-            (self.settings.max_outstanding_messages, self.settings.max_outstanding_bytes);
+        let (max_messages, max_bytes) = (
+            self.settings.max_outstanding_messages,
+            self.settings.max_outstanding_bytes,
+        );
         let messages_fit = max_messages <= 0 || self.messages < max_messages;
         let bytes_fit = max_bytes <= 0 || self.messages == 0 || self.bytes + size <= max_bytes;
         self.ended.is_none()

@@ -11,8 +11,13 @@ const START: Duration = Duration::ZERO;
 fn subscription(messages: u8) -> Subscription {
     let mut subscription = Subscription::new(SystemTime::UNIX_EPOCH);
     for body in 0..messages {
-        subscription
-            .publish(PubsubMessage { data: vec![body].into(), ..Default::default() }, START);
+        subscription.publish(
+            PubsubMessage {
+                data: vec![body].into(),
+                ..Default::default()
+            },
+            START,
+        );
     }
     subscription
 }
@@ -31,13 +36,20 @@ fn open(subscription: &mut Subscription, max_outstanding_messages: i64) -> u64 {
 /// Bodies and ack ids of what the stream is given now.
 fn receive(subscription: &mut Subscription, stream: u64, now: Duration) -> Vec<(u8, String)> {
     subscription.tick(now);
-    let Next::Send(response) = subscription.next(stream, now) else { return Vec::new() };
+    let Next::Send(response) = subscription.next(stream, now) else {
+        return Vec::new();
+    };
     let received = response.received_messages.into_iter();
-    received.map(|received| (received.message.unwrap().data[0], received.ack_id)).collect()
+    received
+        .map(|received| (received.message.unwrap().data[0], received.ack_id))
+        .collect()
 }
 
 fn bodies(subscription: &mut Subscription, stream: u64, now: Duration) -> Vec<u8> {
-    receive(subscription, stream, now).into_iter().map(|(body, _)| body).collect()
+    receive(subscription, stream, now)
+        .into_iter()
+        .map(|(body, _)| body)
+        .collect()
 }
 
 fn ack_ids(received: &[(u8, String)]) -> Vec<String> {
@@ -100,7 +112,11 @@ fn forgotten_requests_change_nothing() {
     for requests in [log.acknowledge, log.modify_ack_deadline] {
         assert_eq!((requests.count, requests.ids), (2, 2));
         assert_eq!(
-            (requests.lost.len(), requests.refused.len(), requests.applied.len()),
+            (
+                requests.lost.len(),
+                requests.refused.len(),
+                requests.applied.len()
+            ),
             (1, 1, 0)
         );
     }
@@ -136,7 +152,10 @@ fn an_ended_stream_gets_nothing_more() {
     let stream = open(&mut subscription, 0);
     subscription.assign(START);
     subscription.end_streams(&End::Close);
-    assert!(matches!(subscription.next(stream, START), Next::End(End::Close)));
+    assert!(matches!(
+        subscription.next(stream, START),
+        Next::End(End::Close)
+    ));
     assert_eq!(subscription.log.delivered, 0);
     assert_eq!(subscription.available.len(), 1);
 }
@@ -144,10 +163,15 @@ fn an_ended_stream_gets_nothing_more() {
 #[test]
 fn a_flood_makes_what_there_is_room_for_and_forgets_what_is_acked() {
     let mut subscription = subscription(0);
-    subscription.set_flood(Some(Flood::new(|number| number.to_be_bytes()[7..].to_vec())));
+    subscription.set_flood(Some(Flood::new(|number| {
+        number.to_be_bytes()[7..].to_vec()
+    })));
     let stream = open(&mut subscription, 3);
     let received = receive(&mut subscription, stream, START);
-    assert_eq!(received.iter().map(|(body, _)| *body).collect::<Vec<_>>(), [0, 1, 2]);
+    assert_eq!(
+        received.iter().map(|(body, _)| *body).collect::<Vec<_>>(),
+        [0, 1, 2]
+    );
     subscription.acknowledge(&ack_ids(&received), None);
     assert_eq!(subscription.log.acked, 3);
     assert!(subscription.messages.len() <= 1 && subscription.timers.is_empty());

@@ -13,7 +13,10 @@ const EMAIL: &str = "hearth@test.iam.gserviceaccount.com";
 fn credentials(key: &Key, scope: &str) -> Credentials {
     let json = serde_json::from_str(&key.json()).unwrap();
     let scope = AccessSpecifier::from_scopes([scope]);
-    Builder::new(json).with_access_specifier(scope).build().unwrap()
+    Builder::new(json)
+        .with_access_specifier(scope)
+        .build()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -27,12 +30,21 @@ async fn the_holder_of_the_key_gets_in_and_nobody_else() {
     let refused = [
         (anyone(), "no bearer token"),
         (credentials(&other, SCOPE), "kid is"),
-        (credentials(&key, "https://www.googleapis.com/auth/drive"), "the scope is"),
+        (
+            credentials(&key, "https://www.googleapis.com/auth/drive"),
+            "the scope is",
+        ),
     ];
     for (count, (credentials, reason)) in (1..).zip(refused) {
         let subscriber = subscriber(&server.url(), credentials).await;
-        let error = next(&mut subscriber.subscribe(SUBSCRIPTION).build()).await.unwrap().err();
-        assert_eq!(error.unwrap().status().unwrap().code, rpc::Code::Unauthenticated);
+        let error = next(&mut subscriber.subscribe(SUBSCRIPTION).build())
+            .await
+            .unwrap()
+            .err();
+        assert_eq!(
+            error.unwrap().status().unwrap().code,
+            rpc::Code::Unauthenticated
+        );
         let failures = server.log().auth_failures;
         assert!(failures.len() == count && failures[count - 1].reason.starts_with(reason));
     }
@@ -43,11 +55,21 @@ async fn the_holder_of_the_key_gets_in_and_nobody_else() {
     message(&mut stream).await.1.ack();
     wait_until("the ack", || server.unacked().is_empty()).await;
     let admin = admin(&server.url(), credentials).await;
-    admin.get_subscription().set_subscription(SUBSCRIPTION).send().await.unwrap();
+    admin
+        .get_subscription()
+        .set_subscription(SUBSCRIPTION)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(server.log().tokens.len(), 3);
 
     server.script(|faults| faults.auth = Auth::Nobody);
-    let error = admin.get_subscription().set_subscription(SUBSCRIPTION).send().await.unwrap_err();
+    let error = admin
+        .get_subscription()
+        .set_subscription(SUBSCRIPTION)
+        .send()
+        .await
+        .unwrap_err();
     assert_eq!(error.http_status_code(), Some(401));
 }
 
@@ -56,10 +78,21 @@ async fn the_admin_client_reads_the_subscription() {
     let server = Server::start();
     server.script(|faults| faults.subscription["ackDeadlineSeconds"] = json!(42));
     let admin = admin(&server.url(), anyone()).await;
-    let get = || admin.get_subscription().set_subscription(SUBSCRIPTION).send();
+    let get = || {
+        admin
+            .get_subscription()
+            .set_subscription(SUBSCRIPTION)
+            .send()
+    };
 
     let subscription = get().await.unwrap();
-    assert_eq!((subscription.name.as_str(), subscription.ack_deadline_seconds), (SUBSCRIPTION, 42));
+    assert_eq!(
+        (
+            subscription.name.as_str(),
+            subscription.ack_deadline_seconds
+        ),
+        (SUBSCRIPTION, 42)
+    );
     assert_eq!(subscription.topic, "projects/test/topics/test");
 
     server.script(|faults| faults.admin = Rule::always(Admin::Status(403)));

@@ -15,7 +15,10 @@ async fn a_message_lives_until_it_is_acked() {
     let mut stream = stream(&server.url()).await;
 
     let (first, ack) = message(&mut stream).await;
-    assert_eq!((first.message_id.as_str(), &first.data[..]), (ids[0].as_str(), &b"one"[..]));
+    assert_eq!(
+        (first.message_id.as_str(), &first.data[..]),
+        (ids[0].as_str(), &b"one"[..])
+    );
     ack.ack();
     let (second, _held) = message(&mut stream).await;
     assert_eq!(second.message_id, ids[1]);
@@ -115,7 +118,10 @@ async fn messages_keep_what_was_chosen_for_them() {
     assert_eq!(server.publish_message(chosen), "7");
 
     let (received, _handler) = message(&mut stream(&server.url()).await).await;
-    assert_eq!((received.message_id.as_str(), received.ordering_key.as_str()), ("7", "door"));
+    assert_eq!(
+        (received.message_id.as_str(), received.ordering_key.as_str()),
+        ("7", "door")
+    );
     assert_eq!(received.publish_time.unwrap().seconds(), 1_700_000_000);
 }
 

@@ -16,7 +16,10 @@ use crate::support::{SUBSCRIPTION, anyone, message, next, stream, subscriber, wa
 
 /// The code of the error that a stream ended with.
 async fn code_of_end(stream: &mut MessageStream) -> rpc::Code {
-    let error = next(stream).await.expect("an error comes first").expect_err("no message");
+    let error = next(stream)
+        .await
+        .expect("an error comes first")
+        .expect_err("no message");
     error.status().expect("the error has a status").code
 }
 
@@ -30,7 +33,12 @@ async fn an_open_can_be_refused() {
 
     server.publish(["one"]);
     message(&mut stream(&server.url()).await).await;
-    let outcomes: Vec<_> = server.log().streams.iter().map(|stream| stream.outcome).collect();
+    let outcomes: Vec<_> = server
+        .log()
+        .streams
+        .iter()
+        .map(|stream| stream.outcome)
+        .collect();
     assert_eq!(outcomes[0], Outcome::Ended(Code::PermissionDenied));
     assert_eq!(outcomes.len(), 2);
 }
@@ -39,7 +47,10 @@ async fn an_open_can_be_refused() {
 async fn only_the_named_subscription_exists() {
     let server = Server::start();
     server.script(|faults| faults.subscription_name = Some("projects/a/subscriptions/b".into()));
-    assert_eq!(code_of_end(&mut stream(&server.url()).await).await, rpc::Code::NotFound);
+    assert_eq!(
+        code_of_end(&mut stream(&server.url()).await).await,
+        rpc::Code::NotFound
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,7 +108,9 @@ async fn flow_control_is_kept_to() {
     let server = Server::start();
     server.publish(vec!["0123456789"; 20]);
     let subscriber = subscriber(&server.url(), anyone()).await;
-    let limited = subscriber.subscribe(SUBSCRIPTION).set_max_outstanding_messages(3);
+    let limited = subscriber
+        .subscribe(SUBSCRIPTION)
+        .set_max_outstanding_messages(3);
     let mut stream = limited.set_max_outstanding_bytes(1000).build();
     let mut held = Vec::new();
     for _ in 0..3 {
@@ -106,7 +119,13 @@ async fn flow_control_is_kept_to() {
     let log = server.log();
     assert_eq!((log.delivered, log.streams[0].peak_messages), (3, 3));
     let settings = log.streams[0].settings.clone().unwrap();
-    assert_eq!((settings.max_outstanding_messages, settings.max_outstanding_bytes), (3, 1000));
+    assert_eq!(
+        (
+            settings.max_outstanding_messages,
+            settings.max_outstanding_bytes
+        ),
+        (3, 1000)
+    );
     assert_eq!(settings.subscription, SUBSCRIPTION);
 
     held.pop().unwrap().1.ack();
@@ -121,7 +140,10 @@ async fn bytes_are_limited_too() {
     let server = Server::start();
     server.publish(vec!["0123456789"; 20]);
     let subscriber = subscriber(&server.url(), anyone()).await;
-    let mut stream = subscriber.subscribe(SUBSCRIPTION).set_max_outstanding_bytes(25).build();
+    let mut stream = subscriber
+        .subscribe(SUBSCRIPTION)
+        .set_max_outstanding_bytes(25)
+        .build();
     message(&mut stream).await;
     message(&mut stream).await;
     assert_eq!(server.log().streams[0].peak_bytes, 20);
@@ -137,22 +159,30 @@ async fn a_silent_server_delivers_when_it_speaks_again() {
     wait_until("the stream is open", || server.open_count() == 1).await;
     assert_eq!(server.log().delivered, 0);
     server.script(|faults| faults.silent = false);
-    tokio::time::timeout(Duration::from_secs(20), receiving).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_secs(20), receiving)
+        .await
+        .unwrap()
+        .unwrap();
 }
 
 /// Google's client hides when the headers come, so this opens a stream by hand.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_come_with_the_first_message_or_at_once() {
     let server = Server::start();
-    let socket = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
-    let (client, connection) =
-        http2::handshake(TokioExecutor::new(), TokioIo::new(socket)).await.unwrap();
+    let socket = TcpStream::connect(("127.0.0.1", server.port()))
+        .await
+        .unwrap();
+    let (client, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(socket))
+        .await
+        .unwrap();
     let connection = tokio::spawn(connection);
     let open = || {
         let empty_message = Full::new(Bytes::from_static(&[0; 5]));
         let uri = format!("{}/google.pubsub.v1.Subscriber/StreamingPull", server.url());
         let request = Request::post(uri).header("content-type", "application/grpc");
-        client.clone().send_request(request.body(empty_message).unwrap())
+        client
+            .clone()
+            .send_request(request.body(empty_message).unwrap())
     };
 
     let mut headers = Box::pin(open());
@@ -176,7 +206,12 @@ async fn streams_take_turns() {
         server.publish(["a", "b", "c", "d"]);
     };
     tokio::join!(receive(&mut one), receive(&mut two), publish);
-    let delivered: Vec<_> = server.log().streams.iter().map(|stream| stream.delivered).collect();
+    let delivered: Vec<_> = server
+        .log()
+        .streams
+        .iter()
+        .map(|stream| stream.delivered)
+        .collect();
     assert_eq!(delivered, [2, 2]);
 }
 
@@ -184,7 +219,10 @@ async fn streams_take_turns() {
 async fn a_proxys_status_is_answered_to_everything() {
     let server = Server::start();
     server.script(|faults| faults.http = Rule::always(403));
-    assert_eq!(code_of_end(&mut stream(&server.url()).await).await, rpc::Code::PermissionDenied);
+    assert_eq!(
+        code_of_end(&mut stream(&server.url()).await).await,
+        rpc::Code::PermissionDenied
+    );
     assert_eq!(server.log().streams[0].outcome, Outcome::Http(403));
 }
 

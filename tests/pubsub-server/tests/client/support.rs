@@ -20,28 +20,43 @@ pub(crate) fn anyone() -> Credentials {
 }
 
 pub(crate) async fn subscriber(url: &str, credentials: Credentials) -> Subscriber {
-    Subscriber::builder().with_endpoint(url).with_credentials(credentials).build().await.unwrap()
+    Subscriber::builder()
+        .with_endpoint(url)
+        .with_credentials(credentials)
+        .build()
+        .await
+        .unwrap()
 }
 
 pub(crate) async fn admin(url: &str, credentials: Credentials) -> SubscriptionAdmin {
-    let builder = SubscriptionAdmin::builder().with_endpoint(url).with_credentials(credentials);
+    let builder = SubscriptionAdmin::builder()
+        .with_endpoint(url)
+        .with_credentials(credentials);
     builder.build().await.unwrap()
 }
 
 /// A stream that takes up to 1000 messages.
 pub(crate) async fn stream(url: &str) -> MessageStream {
-    subscriber(url, anyone()).await.subscribe(SUBSCRIPTION).build()
+    subscriber(url, anyone())
+        .await
+        .subscribe(SUBSCRIPTION)
+        .build()
 }
 
 /// How a stream went on: a message, an end, or the code of an error.
 pub(crate) type Received = Option<Result<(Message, Handler), google_cloud_pubsub::Error>>;
 
 pub(crate) async fn next(stream: &mut MessageStream) -> Received {
-    tokio::time::timeout(LIMIT, stream.next()).await.expect("the stream goes on")
+    tokio::time::timeout(LIMIT, stream.next())
+        .await
+        .expect("the stream goes on")
 }
 
 pub(crate) async fn message(stream: &mut MessageStream) -> (Message, Handler) {
-    next(stream).await.expect("the stream is open").expect("the stream is healthy")
+    next(stream)
+        .await
+        .expect("the stream is open")
+        .expect("the stream is healthy")
 }
 
 pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
@@ -51,5 +66,7 @@ pub(crate) async fn wait_until(what: &str, condition: impl Fn() -> bool) {
             looks.tick().await;
         }
     };
-    tokio::time::timeout(LIMIT, waiting).await.unwrap_or_else(|_| panic!("not in time: {what}"));
+    tokio::time::timeout(LIMIT, waiting)
+        .await
+        .unwrap_or_else(|_| panic!("not in time: {what}"));
 }
