@@ -7,7 +7,7 @@ mod decoder;
 mod reload;
 mod service;
 mod signals;
-mod supervisor;
+mod systemd;
 
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ pub async fn run(
     )?;
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
     // Before anybody can see that it runs: until then, SIGHUP ends the process.
-    tokio::spawn(signals::obey(stop.clone(), reload).map_err(DaemonError::Signals)?);
+    tokio::spawn(signals::handle(stop.clone(), reload).map_err(DaemonError::Signals)?);
     let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
     let server = tokio::spawn(http::serve(
         listener,
@@ -118,14 +118,14 @@ pub async fn run(
         shown.2,
         sinks_stopped,
     ));
-    supervisor::start(Arc::clone(&health), clock.clone(), stopped.clone());
+    systemd::start(Arc::clone(&health), clock.clone(), stopped.clone());
     let on_event = source_events(Arc::clone(&metrics), health, clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
     tokio::task::spawn_blocking(move || decoder::run(&decode, received, &to_service));
 
     let (mut service, outcome) = service.run(decoded, noted, stopped).await;
     tracing::info!("stopping: acks first, then sinks");
-    supervisor::stopping();
+    systemd::stopping();
     // If it was an error that ended it, nobody has told the source yet.
     stop.send_replace(true);
     // The source has a limit of its own.

@@ -18,7 +18,7 @@ mod register;
 pub mod graph;
 pub mod traits;
 
-pub mod threads;
+pub mod notifications;
 mod timers;
 
 pub mod reorder;
@@ -36,8 +36,8 @@ use serde_json::Value;
 use self::change::{Changes, Quarantined};
 use self::dedupe::Dedupe;
 use self::graph::{Graph, Resource};
+use self::notifications::{Contribution, Notification, RevisionView, SessionClip, ThreadSettings};
 use self::reorder::{ReleaseReason, Reorder, SortKey};
-use self::threads::{Join, Notification, Part, Shown, ThreadSettings};
 use self::timers::Timers;
 use self::traits::Traits;
 use self::work::Work;
@@ -147,17 +147,18 @@ impl Engine {
         if self.reorder.cached(event.ordering_key()).is_none() {
             lookup.ordering_keys.insert(event.ordering_key().to_owned());
         }
-        for part in threads::parts(event) {
-            lookup.notifications.insert(part.id);
-            for session in part.sessions() {
-                let key = threads::session_key(event.platform, part.resource, session);
+        for contribution in notifications::contributions(event) {
+            lookup.notifications.insert(contribution.id);
+            for session in contribution.sessions() {
+                let key =
+                    notifications::session_key(event.platform, contribution.resource, session);
                 lookup.session_clips.insert(key);
             }
         }
-        for join in threads::joins(event) {
-            lookup.session_members.insert(join.session);
+        for clip in notifications::session_clips(event) {
+            lookup.session_members.insert(clip.session);
             // A session's own notification has the session's key as its id.
-            lookup.notifications.insert(NotificationId(join.session.0));
+            lookup.notifications.insert(NotificationId(clip.session.0));
         }
     }
 
@@ -177,7 +178,7 @@ impl Engine {
 
     /// Unsees a message that is in quarantine, for a step that takes it in again with `loaded`: not
     /// if its payload came in by another way since.
-    pub fn unsee(&mut self, message: &Quarantined, loaded: &mut Loaded) {
+    pub fn forget(&mut self, message: &Quarantined, loaded: &mut Loaded) {
         self.dedupe.forget(message.key, message.at);
         if loaded.payloads.get(&message.key) == Some(&message.at) {
             loaded.payloads.remove(&message.key);
@@ -205,7 +206,7 @@ impl Engine {
     }
 
     /// False while no message should be fed: the next deadline makes room.
-    pub fn has_room(&self) -> bool {
+    pub fn has_capacity(&self) -> bool {
         self.timers.len() < MAX_OPEN
     }
 
@@ -293,52 +294,64 @@ impl Engine {
 
     fn notify(&mut self, event: &Event, at: ClockTime, work: &mut Work) {
         // Clips first, so that a motion and its clip in one message make one revision.
-        let joins = threads::joins(event);
-        for join in &joins {
-            work.add_clip(join, at);
+        let session_clips = notifications::session_clips(event);
+        for clip in &session_clips {
+            work.add_clip(clip, at);
         }
-        for part in threads::parts(event) {
-            self.merge(&part, event, at, work);
+        for contribution in notifications::contributions(event) {
+            self.merge(&contribution, event, at, work);
         }
-        for join in &joins {
-            for id in work.members(join.session) {
-                self.join_clip(id, join, at, work);
+        for clip in &session_clips {
+            for id in work.members(clip.session) {
+                self.join_clip(id, clip, at, work);
             }
         }
     }
 
-    fn merge(&mut self, part: &Part<'_>, event: &Event, at: ClockTime, work: &mut Work) {
+    fn merge(
+        &mut self,
+        contribution: &Contribution<'_>,
+        event: &Event,
+        at: ClockTime,
+        work: &mut Work,
+    ) {
         let cache = &mut self.notifications;
         let mut shared = work
-            .notification(part.id, at, |id| cache.pop(&id))
-            .unwrap_or_else(|| Arc::new(part.begin(event, at)));
+            .notification(contribution.id, at, |id| cache.pop(&id))
+            .unwrap_or_else(|| Arc::new(contribution.begin(event, at)));
         let state = Arc::make_mut(&mut shared);
         let was_closed = state.is_closed();
-        let mut merged = state.merge(part, event, at, &self.settings.threads);
-        for session in part.sessions() {
-            let key = threads::session_key(event.platform, part.resource, session);
-            if part.is_thread {
-                work.join_session(key, part.id);
+        let mut merged = state.merge(contribution, event, at, &self.settings.threads);
+        for session in contribution.sessions() {
+            let key = notifications::session_key(event.platform, contribution.resource, session);
+            if contribution.is_thread {
+                work.join_session(key, contribution.id);
             }
             for clip in work.clips_of(key, session, at) {
                 merged.changed |= state.add_clip(clip);
             }
         }
-        self.timers.set(part.id, state.deadline);
+        self.timers.set(contribution.id, state.deadline);
         if merged.changed {
             let alert = merged.new_kind.then_some(event);
-            self.revise(part.id, state, was_closed, alert, work);
+            self.revise(contribution.id, state, was_closed, alert, work);
         }
-        work.put(part.id, shared);
+        work.put(contribution.id, shared);
     }
 
-    fn join_clip(&mut self, id: NotificationId, join: &Join<'_>, at: ClockTime, work: &mut Work) {
+    fn join_clip(
+        &mut self,
+        id: NotificationId,
+        clip: &SessionClip<'_>,
+        at: ClockTime,
+        work: &mut Work,
+    ) {
         let cache = &mut self.notifications;
         let Some(mut shared) = work.notification(id, at, |id| cache.pop(&id)) else {
             return;
         };
         let state = Arc::make_mut(&mut shared);
-        if state.add_clip(join.clip()) {
+        if state.add_clip(clip.clip()) {
             let was_closed = state.is_closed();
             self.revise(id, state, was_closed, None, work);
         }
@@ -358,7 +371,7 @@ impl Engine {
         state.revision += 1;
         let alert_until =
             alert.and_then(|event| Notification::alert_until(event, &self.settings.threads));
-        state.shown = Shown::new(place, alert_until);
+        state.shown = RevisionView::new(place, alert_until);
         work.count_revision(state, was_closed);
         work.changes.records.push(Record::notification(id, state));
     }

@@ -49,7 +49,7 @@ impl Health {
             }
             SourceEvent::MessageReceived => self.last_message.store(now.0, Ordering::Relaxed),
             SourceEvent::StreamOpened { .. }
-            | SourceEvent::MessageGivenBack
+            | SourceEvent::MessageReturned
             | SourceEvent::Reachable(_)
             | SourceEvent::Silence(_)
             | SourceEvent::TokenOk { .. }

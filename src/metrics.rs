@@ -14,7 +14,7 @@ use self::register::Register;
 
 use crate::engine::reorder::ReleaseReason;
 use crate::event::{Platform, Reason, ResourceKind};
-use crate::sinks::Delivered;
+use crate::sinks::DeliveryOutcome;
 use crate::sources::pubsub::{AuthStage, OpenReason};
 use crate::store::Operation;
 
@@ -221,7 +221,7 @@ struct Sinks {
 
 impl Sinks {
     fn new(r: &Register<'_>, sinks: &[&str]) -> Result<Self, prometheus::Error> {
-        let results = Delivered::ALL.map(Delivered::as_str);
+        let results = DeliveryOutcome::ALL.map(DeliveryOutcome::as_str);
         let up = r.gauges("sink_up", "0 if the last delivery failed.", "sink", sinks)?;
         sinks
             .iter()

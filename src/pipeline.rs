@@ -67,13 +67,13 @@ impl Committed {
 }
 
 /// What a message can be made an arrival of once more, after a panic.
-struct Spare {
+struct Retriable {
     at: ClockTime,
     key: DedupeKey,
     incoming: Incoming,
 }
 
-impl Spare {
+impl Retriable {
     fn of(arrival: &Arrival) -> Self {
         let Arrival { at, raw, decoded } = arrival;
         let fault = decoded
@@ -125,7 +125,7 @@ pub struct Pipeline {
     engine: Option<Engine>,
     next_trim: ClockTime,
     /// Bytes of records, and of messages in quarantine, written since the last trim.
-    untrimmed: [u64; 2],
+    bytes_since_trim: [u64; 2],
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
@@ -145,7 +145,7 @@ impl Pipeline {
             store,
             engine,
             next_trim,
-            untrimmed: [0; 2],
+            bytes_since_trim: [0; 2],
             received,
             settled: 0,
         })
@@ -217,20 +217,22 @@ impl Pipeline {
         until: ClockTime,
         retried: Option<(i64, &Quarantined)>,
     ) -> Result<Committed, StoreError> {
-        let spare: Vec<_> = arrivals.iter().map(Spare::of).collect();
+        let retriable: Vec<_> = arrivals.iter().map(Retriable::of).collect();
         if let Ok(committed) = self.merge(arrivals, until, retried)? {
             return Ok(committed);
         }
         let mut all = Committed::default();
-        for spare in spare {
-            let arrival = spare.decode(&self.settings.decode);
-            let committed = match self.merge(vec![arrival], spare.at, retried)? {
+        for retriable in retriable {
+            let arrival = retriable.decode(&self.settings.decode);
+            let committed = match self.merge(vec![arrival], retriable.at, retried)? {
                 Ok(committed) => committed,
-                Err(_) => or_end(self.merge(vec![spare.rejected()], spare.at, retried)?),
+                Err(_) => {
+                    resume_panic(self.merge(vec![retriable.rejected()], retriable.at, retried)?)
+                }
             };
             all.add(committed);
         }
-        all.add(or_end(self.merge(Vec::new(), until, None)?));
+        all.add(resume_panic(self.merge(Vec::new(), until, None)?));
         Ok(all)
     }
 
@@ -244,7 +246,7 @@ impl Pipeline {
         let mut engine = self.take_engine()?;
         let mut loaded = self.store.load(&engine.lookup(&arrivals, until))?;
         if let Some((_, message)) = retried {
-            engine.unsee(message, &mut loaded);
+            engine.forget(message, &mut loaded);
         }
         let step = AssertUnwindSafe(|| engine.step(arrivals, until, loaded));
         let mut changes = match catch_unwind(step) {
@@ -269,12 +271,12 @@ impl Pipeline {
         }
         self.engine = Some(engine);
         let tally = &committed.tally;
-        self.untrimmed[0] += committed
+        self.bytes_since_trim[0] += committed
             .records
             .iter()
             .map(|row| row.line.len() as u64)
             .sum::<u64>();
-        self.untrimmed[1] += quarantined;
+        self.bytes_since_trim[1] += quarantined;
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
         Ok(Ok(committed))
@@ -296,21 +298,21 @@ impl Pipeline {
         } = self.settings.retention;
         let bounds = [journal_bytes, QUARANTINE_MAX_BYTES];
         let is_much = |(written, bound)| written >= bound / u64::from(TRIMS_PER_BOUND);
-        if now < self.next_trim && !self.untrimmed.into_iter().zip(bounds).any(is_much) {
+        if now < self.next_trim && !self.bytes_since_trim.into_iter().zip(bounds).any(is_much) {
             return Ok(Trimmed::default());
         }
         tracing::trace!("trimming");
         let trimmed = self.store.trim(now, &self.settings.retention)?;
         if !trimmed.more {
             self.next_trim = now.after(horizon.min(journal_age) / TRIMS_PER_BOUND);
-            self.untrimmed = [0; 2];
+            self.bytes_since_trim = [0; 2];
         }
         Ok(trimmed)
     }
 
-    /// Makes room on a full disk, whatever is due: see [`Store::make_room`].
-    pub fn make_room(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
-        self.store.make_room(now, &self.settings.retention)
+    /// Makes room on a full disk, whatever is due: see [`Store::free_space`].
+    pub fn free_space(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
+        self.store.free_space(now, &self.settings.retention)
     }
 
     /// When a step is due without messages. After a failed step: at once.
@@ -330,8 +332,8 @@ impl Pipeline {
     }
 
     /// False while only a deadline can make room for more messages.
-    pub fn has_room(&self) -> bool {
-        self.engine.as_ref().is_none_or(Engine::has_room)
+    pub fn has_capacity(&self) -> bool {
+        self.engine.as_ref().is_none_or(Engine::has_capacity)
     }
 
     /// Messages received, less those emitted, dropped as duplicates, quarantined or pending: 0
@@ -365,7 +367,7 @@ impl Pipeline {
 }
 
 /// A panic that no message is to blame for ends the process: it would come again.
-fn or_end(merged: std::thread::Result<Committed>) -> Committed {
+fn resume_panic(merged: std::thread::Result<Committed>) -> Committed {
     merged.unwrap_or_else(|panic| resume_unwind(panic))
 }
 
@@ -380,7 +382,7 @@ impl From<&crate::config::Settings> for PipelineSettings {
                 dedupe_cache: settings.dedupe.cache_entries,
                 hold: settings.reorder.hold,
                 max_pending: settings.reorder.max_pending_events,
-                threads: crate::engine::threads::ThreadSettings {
+                threads: crate::engine::notifications::ThreadSettings {
                     max_alert_age: settings.notifications.max_alert_age,
                     thread_timeout: settings.notifications.thread_timeout,
                     session_quiet: settings.notifications.session_quiet,

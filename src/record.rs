@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::engine::graph::{GraphChange, Resource};
-use crate::engine::threads::Notification;
+use crate::engine::notifications::Notification;
 use crate::event::{
     Clip, Event, Flag, NotificationId, Object, Payload, Platform, ResourceName, Timestamp,
 };

@@ -25,7 +25,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 
 /// What a sink's delivery can end in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
+pub enum DeliveryOutcome {
     /// The receiver has it.
     Ok,
     /// It will be tried again.
@@ -34,7 +34,7 @@ pub enum Delivered {
     Filtered,
 }
 
-impl Delivered {
+impl DeliveryOutcome {
     /// Every result, in the order of their metrics.
     pub const ALL: [Self; 3] = [Self::Ok, Self::Failed, Self::Filtered];
 
@@ -128,7 +128,7 @@ impl Sink {
                     let retry_in_s = retry.as_secs_f64();
                     tracing::warn!(sink = self.name, error, retry_in_s, "delivery failed");
                     self.metrics
-                        .count_sink(&self.name, Delivered::Failed, 1, 0.0);
+                        .count_sink(&self.name, DeliveryOutcome::Failed, 1, 0.0);
                     if *stop.borrow() {
                         break;
                     }
@@ -161,9 +161,9 @@ impl Sink {
         let (delivered, seconds) = (wanted.len() as u64, watch.seconds());
         let filtered = page.len() as u64 - delivered;
         self.metrics
-            .count_sink(&self.name, Delivered::Ok, delivered, seconds);
+            .count_sink(&self.name, DeliveryOutcome::Ok, delivered, seconds);
         self.metrics
-            .count_sink(&self.name, Delivered::Filtered, filtered, seconds);
+            .count_sink(&self.name, DeliveryOutcome::Filtered, filtered, seconds);
         self.cursor = last;
         Ok(())
     }

@@ -13,7 +13,7 @@ pub use self::error::{Operation, StoreError};
 pub use self::memory::Memory;
 pub use self::sqlite::Sqlite;
 use crate::engine::change::{Changes, Quarantined};
-use crate::engine::threads::Notification;
+use crate::engine::notifications::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
 use crate::record::{Record, RecordKind};
@@ -48,14 +48,14 @@ pub struct Trimmed {
     /// There is more to forget.
     pub more: bool,
     /// Records that were forgotten before their sink had settled them.
-    pub lost: Vec<Lost>,
+    pub lost: Vec<DeadLetterRange>,
     /// Messages that quarantine had no room for any more.
-    pub unlisted: usize,
+    pub quarantine_evicted: usize,
 }
 
 /// A range of records that a sink lost, kept as its dead letter.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
+pub struct DeadLetterRange {
     /// The sink.
     pub sink: String,
     /// The first record.
@@ -63,19 +63,19 @@ pub struct Lost {
     /// The last record.
     pub last: u64,
     /// Why.
-    pub loss: Loss,
+    pub loss: DeadLetterReason,
 }
 
 /// Why a sink lost records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Loss {
+pub enum DeadLetterReason {
     /// They took the room of newer ones.
     JournalFull,
     /// They were too old.
     JournalExpired,
 }
 
-impl Loss {
+impl DeadLetterReason {
     /// The name used in dead letters.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -190,7 +190,7 @@ pub struct DeadLetterRow {
     pub first_sequence: u64,
     /// The last record's number.
     pub last_sequence: u64,
-    /// Why: see [`Loss`].
+    /// Why: see [`DeadLetterReason`].
     pub reason: String,
 }
 
@@ -238,9 +238,9 @@ impl Store {
     pub fn trim(&mut self, now: ClockTime, retention: &Retention) -> Result<Trimmed, StoreError> {
         match self {
             Self::Memory(memory) => {
-                let unlisted = memory.trim(now, retention);
+                let quarantine_evicted = memory.trim(now, retention);
                 Ok(Trimmed {
-                    unlisted,
+                    quarantine_evicted,
                     ..Trimmed::default()
                 })
             }
@@ -253,29 +253,29 @@ impl Store {
     /// that calling it again would forget more.
     ///
     /// The caller of a store:
-    /// 1. after opening it: [`Store::restore_reserve`]; if that fails, says so and carries on;
+    /// 1. after opening it: [`Store::restore_ballast`]; if that fails, says so and carries on;
     /// 2. when something fails and [`StoreError::is_full`]: keeps the messages unacked, stops
     ///    pulling, calls this and tries again after a pause, until it works;
     /// 3. from time to time, if the reserve could not be restored: tries that again. A disk that
     ///    fills up without a reserve stays full until somebody else makes room.
-    pub fn make_room(
+    pub fn free_space(
         &mut self,
         now: ClockTime,
         retention: &Retention,
     ) -> Result<Trimmed, StoreError> {
         match self {
             Self::Memory(_) => self.trim(now, retention),
-            Self::Sqlite(sqlite) => sqlite.make_room(now, retention),
+            Self::Sqlite(sqlite) => sqlite.free_space(now, retention),
         }
     }
 
     /// Makes the reserve for a full disk if it is not there: 8 MiB beside the store. Costs a look
     /// at a file if it is there. An error ([`StoreError::is_full`] or another) leaves the store
     /// usable.
-    pub fn restore_reserve(&self) -> Result<(), StoreError> {
+    pub fn restore_ballast(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
-            Self::Sqlite(sqlite) => sqlite.restore_reserve(),
+            Self::Sqlite(sqlite) => sqlite.restore_ballast(),
         }
     }
 

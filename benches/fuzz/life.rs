@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use fastrand::Rng;
-use hearthd::engine::threads::ThreadSettings;
+use hearthd::engine::notifications::ThreadSettings;
 use hearthd::engine::{Arrival, Engine, EngineSettings};
 use hearthd::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason};
 use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
@@ -117,7 +117,7 @@ impl<'a> Life<'a> {
         self.counts.bytes += bytes as u64;
         let until = self.traffic.tick(self.clock, &mut self.rng);
         self.step(arrivals, until)?;
-        while !self.pipeline.has_room() {
+        while !self.pipeline.has_capacity() {
             self.run_timer()?
                 .context("no room, and no timer to make some")?;
         }

@@ -183,7 +183,7 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
             ],
         );
     }
-    for arrival in &changes.unheld {
+    for arrival in &changes.released_arrivals {
         add(4, vec![i64::try_from(*arrival)?.into()]);
     }
     for held in &changes.held {

@@ -6,7 +6,7 @@ use std::io::Write;
 use clap::ValueEnum;
 
 use crate::cli::{Format, StoreArgs};
-use crate::engine::threads::Notification;
+use crate::engine::notifications::Notification;
 use crate::event::NotificationId;
 use crate::record;
 

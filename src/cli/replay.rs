@@ -226,7 +226,7 @@ impl Replay<'_> {
         self.commit(arrivals, until)?;
         self.pipeline.trim(until)?;
         // A bound is reached: only the next deadline makes room.
-        while !self.pipeline.has_room()
+        while !self.pipeline.has_capacity()
             && let Some(deadline) = self.pipeline.next_deadline()
         {
             self.commit(Vec::new(), deadline)?;

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
 use crate::sources::Delivery;
-use crate::store::{Lost, StoreError, Trimmed};
+use crate::store::{DeadLetterRange, StoreError, Trimmed};
 
 /// Time between two batches, in which the second one gathers: it bounds the commits a second, and
 /// what batching adds to a doorbell's delay. A message that comes alone doesn't wait at all.
@@ -52,7 +52,7 @@ pub(super) struct Service {
     /// When the last batch was committed, or failed to be.
     flushed_at: ClockTime,
     retry: Duration,
-    has_reserve: bool,
+    has_ballast: bool,
     acked: Acks,
     /// How far sinks have come, and when that is next written: a commit of its own for each page
     /// would cost as much as the records did.
@@ -95,12 +95,12 @@ impl Service {
             held: Vec::new(),
             flushed_at: ClockTime::default(),
             retry: RETRY.0,
-            has_reserve: true,
+            has_ballast: true,
             acked,
             progress,
             next_note,
         };
-        service.restore_reserve();
+        service.restore_ballast();
         Ok(service)
     }
 
@@ -156,7 +156,7 @@ impl Service {
     }
 
     fn may_receive(&self) -> bool {
-        self.held.is_empty() && self.pipeline.has_room()
+        self.held.is_empty() && self.pipeline.has_capacity()
     }
 
     /// Until the next deadline, at most a tick; not at all if a batch was tried in vain, after
@@ -298,7 +298,7 @@ impl Service {
 
     /// Tells of what was forgotten before anybody had it.
     fn report(&self, trimmed: &Trimmed) {
-        for Lost {
+        for DeadLetterRange {
             sink,
             first,
             last,
@@ -308,28 +308,28 @@ impl Service {
             tracing::error!(sink, first, last, "{}", loss.advice());
             self.metrics.count_dead_letters(sink, last - first + 1);
         }
-        if trimmed.unlisted > 0 {
-            let messages = trimmed.unlisted;
+        if trimmed.quarantine_evicted > 0 {
+            let messages = trimmed.quarantine_evicted;
             tracing::warn!(messages, "quarantine is full: it lost its oldest messages");
         }
     }
 
     /// Keeps the space by which a full disk can be mended, and says if it can't be had.
-    fn restore_reserve(&mut self) {
-        let restored = self.pipeline.store().restore_reserve();
-        if self.has_reserve
+    fn restore_ballast(&mut self) {
+        let restored = self.pipeline.store().restore_ballast();
+        if self.has_ballast
             && let Err(error) = &restored
         {
             let cause = cause(error);
             tracing::warn!(%error, cause, "no reserve for a full disk: free some space");
         }
-        self.has_reserve = restored.is_ok();
+        self.has_ballast = restored.is_ok();
     }
 
     /// Forgets what it can, so that the store can go on by itself.
-    fn make_room(&mut self) {
+    fn free_space(&mut self) {
         let now = self.clock.now();
-        match tokio::task::block_in_place(|| self.pipeline.make_room(now)) {
+        match tokio::task::block_in_place(|| self.pipeline.free_space(now)) {
             Ok(trimmed) => self.report(&trimmed),
             Err(error) => {
                 let cause = cause(&error);
@@ -354,7 +354,7 @@ impl Service {
             return Ok(());
         }
         self.next_note = now.after(TICK);
-        self.restore_reserve();
+        self.restore_ballast();
         self.note()
     }
 
@@ -378,7 +378,7 @@ impl Service {
         };
         tracing::error!(%error, cause, retry_in_s, "{effect}");
         if error.is_full() {
-            self.make_room();
+            self.free_space();
         }
         tokio::select! {
             () = tokio::time::sleep(self.retry) => {}

@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use super::reload::Reload;
 
 /// Listens for signals at once; the future it returns obeys them, until one says stop.
-pub(super) fn obey(
+pub(super) fn handle(
     stop: watch::Sender<bool>,
     mut reload: Reload,
 ) -> std::io::Result<impl Future<Output = ()> + Send> {

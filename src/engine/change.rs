@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::graph::Node;
+use super::notifications::Notification;
 use super::reorder::{Held, ReleaseReason, SortKey};
-use super::threads::Notification;
 use super::traits::TraitRow;
 use crate::event::{
     ClockTime, DedupeKey, NotificationId, RawMessage, Reason, Reject, ResourceName, SessionKey,
@@ -52,7 +52,7 @@ pub struct Changes {
     /// Events that now wait for their turn.
     pub held: Vec<Arc<Held>>,
     /// Events that waited in the store and don't any more, by their arrival.
-    pub unheld: Vec<u64>,
+    pub released_arrivals: Vec<u64>,
     /// The last release under each ordering key.
     pub released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     /// Graph rows in their new state.
@@ -73,7 +73,7 @@ impl Changes {
             && self.records.is_empty()
             && self.notifications.is_empty()
             && self.held.is_empty()
-            && self.unheld.is_empty()
+            && self.released_arrivals.is_empty()
             && self.clips.is_empty()
             && self.dropped_clips.is_empty()
     }

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::change::Changes;
 use super::graph::Node;
+use super::notifications::{Notification, SessionClip};
 use super::reorder::{Held, Release, ReleaseReason, SortKey};
-use super::threads::{Join, Notification};
 use super::traits::TraitRow;
 use crate::event::{
     Clip, ClockTime, Decoded, DedupeKey, NotificationId, RawMessage, ResourceName, SessionKey,
@@ -182,7 +182,7 @@ impl Work {
     }
 
     /// Notes a clip of a session, unless it has enough with smaller addresses.
-    pub(super) fn add_clip(&mut self, join: &Join<'_>, at: ClockTime) {
+    pub(super) fn add_clip(&mut self, join: &SessionClip<'_>, at: ClockTime) {
         let Self {
             loaded,
             changes,
@@ -236,7 +236,7 @@ impl Work {
     pub(super) fn release(&mut self, release: Release, at: ClockTime) {
         for held in release.events {
             if self.held.remove(&held.arrival).is_none() {
-                self.changes.unheld.push(held.arrival);
+                self.changes.released_arrivals.push(held.arrival);
             }
             let held = Arc::unwrap_or_clone(held);
             self.changes
@@ -296,7 +296,7 @@ mod tests {
 
     fn add(work: &mut Work, url: &str, at: i64) {
         work.add_clip(
-            &Join {
+            &SessionClip {
                 session: SESSION,
                 session_id: "s",
                 url,

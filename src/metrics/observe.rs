@@ -8,7 +8,7 @@ use super::Metrics;
 use crate::engine::Engine;
 use crate::engine::change::Tally;
 use crate::event::{ClockTime, Platform, RawMessage, ResourceKind};
-use crate::sinks::Delivered;
+use crate::sinks::DeliveryOutcome;
 use crate::sources::pubsub::SourceEvent;
 use crate::store::Operation;
 
@@ -130,7 +130,7 @@ impl Metrics {
                 self.pubsub.outstanding.inc();
                 self.pubsub.last_received.set(now);
             }
-            SourceEvent::MessageGivenBack => self.count_acks(1, false),
+            SourceEvent::MessageReturned => self.count_acks(1, false),
             SourceEvent::TokenOk { expiry } => {
                 self.pubsub.auth_up.set(1);
                 if let Some(expiry) = expiry {
@@ -163,21 +163,21 @@ impl Metrics {
     }
 
     /// A sink settled or failed to settle records; that took so many seconds.
-    pub fn count_sink(&self, sink: &str, result: Delivered, count: u64, seconds: f64) {
+    pub fn count_sink(&self, sink: &str, result: DeliveryOutcome, count: u64, seconds: f64) {
         self.sinks
             .deliveries
             .with_label_values(&[sink, result.as_str()])
             .inc_by(count);
         match result {
-            Delivered::Ok if count > 0 => {
+            DeliveryOutcome::Ok if count > 0 => {
                 self.sinks.up.with_label_values(&[sink]).set(1);
                 self.sinks
                     .delivery
                     .with_label_values(&[sink])
                     .observe(seconds);
             }
-            Delivered::Failed => self.sinks.up.with_label_values(&[sink]).set(0),
-            Delivered::Ok | Delivered::Filtered => {}
+            DeliveryOutcome::Failed => self.sinks.up.with_label_values(&[sink]).set(0),
+            DeliveryOutcome::Ok | DeliveryOutcome::Filtered => {}
         }
     }
 

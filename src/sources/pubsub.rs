@@ -6,13 +6,13 @@
 mod attempts;
 mod auth;
 mod backoff;
-mod context;
 mod error;
-mod limit;
-mod link;
+mod flow_control;
 mod probe;
-mod status;
+mod shared;
 mod stream;
+mod stream_event;
+mod stream_state;
 mod watchdog;
 
 use std::convert::Infallible;
@@ -25,14 +25,14 @@ use tokio::task::JoinSet;
 
 use self::attempts::Attempts;
 pub use self::auth::{Origin, credentials, key_file};
-use self::context::Context;
-pub use self::context::expiry_of;
 pub use self::error::{SourceError, error_chain};
-use self::limit::{Limit, Room};
-use self::link::Link;
+use self::flow_control::{FlowControl, Permit};
 pub use self::probe::{Finding, Probe};
-pub use self::status::{AuthStage, Loss, OpenReason, SourceEvent};
+use self::shared::Shared;
+pub use self::shared::expiry_of;
 use self::stream::{Outlet, Stream};
+pub use self::stream_event::{AuthStage, OpenReason, SourceEvent, StreamFailure};
+use self::stream_state::StreamState;
 use self::watchdog::Watchdog;
 use super::Delivery;
 use crate::clock::Clock;
@@ -47,20 +47,20 @@ const FIRST_TOKEN_LIMIT: Duration = Duration::from_secs(3);
 #[derive(Debug)]
 pub struct Ack {
     handler: Option<Handler>,
-    context: Arc<Context>,
+    shared: Arc<Shared>,
     attempts: Arc<Attempts>,
-    _room: Room,
+    _permit: Permit,
 }
 
 impl Ack {
-    fn new(handler: Handler, context: Arc<Context>, attempts: Arc<Attempts>, room: Room) -> Self {
-        context.message_received();
+    fn new(handler: Handler, shared: Arc<Shared>, attempts: Arc<Attempts>, permit: Permit) -> Self {
+        shared.message_received();
         attempts.message_received();
         Self {
             handler: Some(handler),
-            context,
+            shared,
             attempts,
-            _room: room,
+            _permit: permit,
         }
     }
 
@@ -77,7 +77,7 @@ impl Drop for Ack {
     fn drop(&mut self) {
         // Wherever it is dropped. Acks are counted by whoever acks.
         if self.handler.is_some() {
-            self.context.emit(SourceEvent::MessageGivenBack);
+            self.shared.emit(SourceEvent::MessageReturned);
         }
         self.attempts.message_settled();
     }
@@ -127,25 +127,26 @@ impl Source {
             deliveries,
             stop: ended,
         };
-        let limit = Limit::new(&self.settings);
+        let flow_control = FlowControl::new(&self.settings);
         let count = self.settings.streams;
-        let context = Arc::new(Context::new(self.settings, self.clock, events));
-        let (links, interrupts): (Vec<_>, Vec<_>) =
-            (0..count).map(|_| Link::new(Arc::clone(&context))).unzip();
-        let links: Vec<_> = links.into_iter().map(Arc::new).collect();
+        let shared = Arc::new(Shared::new(self.settings, self.clock, events));
+        let (states, reopens): (Vec<_>, Vec<_>) = (0..count)
+            .map(|_| StreamState::new(Arc::clone(&shared)))
+            .unzip();
+        let states: Vec<_> = states.into_iter().map(Arc::new).collect();
         // Before a stream can have read the key file: it looks for changes from now on.
-        let watchdog = Watchdog::new(Arc::clone(&context), links.clone());
+        let watchdog = Watchdog::new(Arc::clone(&shared), states.clone());
         let mut streams = JoinSet::new();
-        for (link, interrupts) in links.iter().zip(interrupts) {
-            let (context, link) = (Arc::clone(&context), Arc::clone(link));
-            let (outlet, limit) = (outlet.clone(), limit.clone());
+        for (state, reopens) in states.iter().zip(reopens) {
+            let (shared, state) = (Arc::clone(&shared), Arc::clone(state));
+            let (outlet, flow_control) = (outlet.clone(), flow_control.clone());
             streams.spawn(
                 Stream {
-                    context,
-                    link,
-                    interrupts,
+                    shared,
+                    state,
+                    reopens,
                     outlet,
-                    limit,
+                    flow_control,
                 }
                 .run(),
             );
@@ -163,7 +164,7 @@ impl Source {
             never = pass_on_stop => match never {},
         }
         // A task that panicked did not say so itself.
-        links.iter().for_each(|link| link.set_up(false));
+        states.iter().for_each(|state| state.set_up(false));
     }
 }
 
@@ -229,7 +230,7 @@ mod tests {
             let is = |other| i64::from(event == other);
             counts.send_modify(|(received, given_back)| {
                 *received += is(SourceEvent::MessageReceived);
-                *given_back += is(SourceEvent::MessageGivenBack);
+                *given_back += is(SourceEvent::MessageReturned);
             });
         };
         let (deliveries, mut received) = mpsc::channel(1);

@@ -106,7 +106,7 @@ pub enum StoreError {
         "failed to keep {path} as a reserve for a full disk: free some space on that disk, else \
          nothing can be deleted once it is full"
     )]
-    Reserve {
+    Ballast {
         /// The reserve.
         path: PathBuf,
         /// Why.
@@ -117,7 +117,7 @@ pub enum StoreError {
         "the log of store {path} has {bytes} bytes, since another program has been reading the \
          store all the while: end that program (`fuser {path}` finds it)"
     )]
-    LogHeld {
+    WalPinned {
         /// The store.
         path: PathBuf,
         /// Bytes of the log.
@@ -183,12 +183,12 @@ impl StoreError {
         matches!(self, Self::Damaged { .. } | Self::BadRow { .. })
     }
 
-    /// True if the disk is full. [`Store::make_room`](super::Store::make_room) may help.
+    /// True if the disk is full. [`Store::free_space`](super::Store::free_space) may help.
     ///
     /// A quota that is used up looks to SQLite like a disk that fails, and so it does here.
     pub fn is_full(&self) -> bool {
         const FULL: [io::ErrorKind; 2] = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        if let Self::Open { source, .. } | Self::Reserve { source, .. } = self {
+        if let Self::Open { source, .. } | Self::Ballast { source, .. } = self {
             return FULL.contains(&source.kind());
         }
         matches!(self, Self::Sqlite { source, .. } if is_full(source))
@@ -199,8 +199,8 @@ impl StoreError {
         match self {
             Self::Sqlite { op, .. } => *op,
             Self::BadRow { .. } | Self::Damaged { .. } => Operation::Read,
-            Self::LogHeld { .. } => Operation::Commit,
-            Self::Reserve { .. } => Operation::Trim,
+            Self::WalPinned { .. } => Operation::Commit,
+            Self::Ballast { .. } => Operation::Trim,
             Self::Locked { .. }
             | Self::Newer { .. }
             | Self::Older { .. }
@@ -373,7 +373,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_from_other_faults_of_files() {
         let path = PathBuf::from("/s/hearthd.db.reserve");
-        let reserve = |kind: io::ErrorKind| StoreError::Reserve {
+        let reserve = |kind: io::ErrorKind| StoreError::Ballast {
             path: path.clone(),
             source: kind.into(),
         };

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::engine::change::{Changes, Quarantined};
 use crate::engine::graph::Node;
+use crate::engine::notifications::Notification;
 use crate::engine::reorder::{Held, SortKey};
-use crate::engine::threads::Notification;
 use crate::engine::traits::{Fields, TraitRow};
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
@@ -153,7 +153,7 @@ impl Memory {
             self.clips.remove(dropped);
         }
         self.released.extend(changes.released);
-        for arrival in &changes.unheld {
+        for arrival in &changes.released_arrivals {
             self.held.remove(arrival);
         }
         self.held

@@ -3,11 +3,11 @@
 //! One process writes, kept apart from others by a lock file; any number read beside it. Whatever
 //! is wrong with the file is refused with what to do: it is never emptied or recreated over.
 
+mod ballast;
 mod check;
 mod mark;
 mod open;
 mod read;
-mod reserve;
 mod trim;
 mod write;
 
@@ -21,23 +21,23 @@ use super::{
     DeadLetterRow, JournalRow, Operation, QuarantineRow, Retention, StoreError, TRIM_ROWS, Trimmed,
 };
 use crate::engine::change::{Changes, Quarantined};
-use crate::engine::threads::Notification;
+use crate::engine::notifications::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
 
 /// Longest log. It comes to some 4 MiB by itself; only a program that reads the store in one go for
 /// a long time makes it longer. At this bound nothing is committed until that program has ended.
-const LOG_MAX_BYTES: u64 = 256 << 20;
+const WAL_MAX_BYTES: u64 = 256 << 20;
 
-/// Rows removed per table in one go on a full disk: what the reserve has room for.
-const ROOM_ROWS: usize = 128;
+/// Rows removed per table in one go on a full disk: what the ballast has room for.
+const FREE_ROWS: usize = 128;
 
 /// Most goes of making room in one call, each some 10 ms: the caller has a service to keep alive.
-const ROOM_SLICES: usize = 64;
+const FREE_SLICES: usize = 64;
 
 /// Pages of a log that is written back, 4 MiB: rarely enough that pages which every commit changes
 /// are written back once for many, and a matter of milliseconds.
-const LOG_PAGES: i64 = 1_000;
+const WAL_PAGES: i64 = 1_000;
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -59,11 +59,11 @@ impl Sqlite {
         if !open::exists(path)? {
             open::create(path)?;
         }
-        open::sync_log(path)?;
+        open::sync_wal(path)?;
         let connect = || open::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE);
         let connection = connect().or_else(|error| {
-            // On a full disk there is no room for the log's index, unless the reserve makes it.
-            if !error.is_full() || reserve::give_up(path).is_err() {
+            // On a full disk there is no room for the log's index, unless the ballast makes it.
+            if !error.is_full() || ballast::release_ballast(path).is_err() {
                 return Err(error);
             }
             connect()
@@ -126,35 +126,35 @@ impl Sqlite {
         self.forget(now, retention, TRIM_ROWS)
     }
 
-    pub(super) fn make_room(
+    pub(super) fn free_space(
         &mut self,
         now: ClockTime,
         retention: &Retention,
     ) -> Result<Trimmed, StoreError> {
-        let reserve = |source| StoreError::Reserve {
-            path: reserve::path(&self.path),
+        let ballast = |source| StoreError::Ballast {
+            path: ballast::path(&self.path),
             source,
         };
-        reserve::give_up(&self.path).map_err(reserve)?;
+        ballast::release_ballast(&self.path).map_err(ballast)?;
         let trimmed = self.shrink(now, retention);
-        // Whether that worked is asked with `restore_reserve`.
-        drop(self.restore_reserve());
+        // Whether that worked is asked with `restore_ballast`.
+        drop(self.restore_ballast());
         trimmed
     }
 
-    /// Trims in slices so small that their log fits into the reserve.
+    /// Trims in slices so small that their log fits into the ballast.
     fn shrink(&mut self, now: ClockTime, retention: &Retention) -> Result<Trimmed, StoreError> {
         let mut trimmed = Trimmed::default();
-        self.write_back(Operation::Trim)?;
-        for _ in 0..ROOM_SLICES {
+        self.checkpoint(Operation::Trim)?;
+        for _ in 0..FREE_SLICES {
             let Trimmed {
                 more,
                 lost,
-                unlisted,
-            } = self.forget(now, retention, ROOM_ROWS)?;
-            self.write_back(Operation::Trim)?;
+                quarantine_evicted,
+            } = self.forget(now, retention, FREE_ROWS)?;
+            self.checkpoint(Operation::Trim)?;
             trimmed.lost.extend(lost);
-            trimmed.unlisted += unlisted;
+            trimmed.quarantine_evicted += quarantine_evicted;
             trimmed.more = more;
             if !more {
                 break;
@@ -163,25 +163,25 @@ impl Sqlite {
         Ok(trimmed)
     }
 
-    pub(super) fn restore_reserve(&self) -> Result<(), StoreError> {
-        let failed = |source| StoreError::Reserve {
-            path: reserve::path(&self.path),
+    pub(super) fn restore_ballast(&self) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Ballast {
+            path: ballast::path(&self.path),
             source,
         };
-        reserve::make(&self.path, self.room_for_log()).map_err(failed)
+        ballast::make(&self.path, self.space_for_wal()).map_err(failed)
     }
 
-    /// What the reserve must leave on the disk. Where deletions made room for more than a log in
-    /// the file, it is not to be had without one: a reserve that took all other space would keep
-    /// everything from being committed. Without such room, commits get none of the reserve.
-    fn room_for_log(&self) -> u64 {
+    /// What the ballast must leave on the disk. Where deletions made room for more than a log in
+    /// the file, it is not to be had without one: a ballast that took all other space would keep
+    /// everything from being committed. Without such room, commits get none of the ballast.
+    fn space_for_wal(&self) -> u64 {
         let sql = "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size";
         let free: i64 = self
             .connection
             .query_row(sql, [], |row| row.get(0))
             .unwrap_or_default();
-        if free.unsigned_abs() >= open::LOG_KEPT_BYTES {
-            open::LOG_KEPT_BYTES
+        if free.unsigned_abs() >= open::WAL_KEPT_BYTES {
+            open::WAL_KEPT_BYTES
         } else {
             0
         }
@@ -208,7 +208,7 @@ impl Sqlite {
 
     /// Writes the log back into the file and empties it; not if a reader needs it for longer than
     /// the busy timeout, which is no error.
-    fn write_back(&self, op: Operation) -> Result<(), StoreError> {
+    fn checkpoint(&self, op: Operation) -> Result<(), StoreError> {
         let checkpoint = self
             .connection
             .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
@@ -219,7 +219,7 @@ impl Sqlite {
     fn failed(&self, op: Operation, source: rusqlite::Error) -> StoreError {
         let error = StoreError::from_sqlite(&self.path, op, source);
         if error.is_fatal() {
-            drop(open::keep_log(&self.connection, true));
+            drop(open::keep_wal(&self.connection, true));
         }
         error
     }
@@ -274,7 +274,7 @@ impl Sqlite {
 
     /// Bytes of the file and its log; 0 if they can't be looked at.
     pub(super) fn bytes(&self) -> u64 {
-        self.path.metadata().map_or(0, |file| file.len()) + self.log_bytes()
+        self.path.metadata().map_or(0, |file| file.len()) + self.wal_bytes()
     }
 
     /// Runs `work` in one transaction: all of it is on disk when this returns, or none.
@@ -283,7 +283,7 @@ impl Sqlite {
         op: Operation,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
-        self.bound_log(op)?;
+        self.bound_wal(op)?;
         let result = self.connection.transaction().and_then(|transaction| {
             let value = work(&transaction)?;
             let commits = write::count_commit(&transaction)?;
@@ -293,7 +293,7 @@ impl Sqlite {
         let (value, commits) = result.map_err(|source| self.failed(op, source))?;
         self.mark(commits);
         match self
-            .write_back_long_log()
+            .checkpoint_long_wal()
             .map_err(|source| self.failed(op, source))
         {
             Err(error) if error.is_fatal() => Err(error),
@@ -312,12 +312,12 @@ impl Sqlite {
     /// Does what SQLite does by itself, but for one thing: SQLite ignores it when the file can't be
     /// synced, and takes the next sync, which no longer knows of the lost pages, for the proof that
     /// they are on disk.
-    fn write_back_long_log(&self) -> rusqlite::Result<()> {
+    fn checkpoint_long_wal(&self) -> rusqlite::Result<()> {
         let mut size = self
             .connection
             .prepare_cached("PRAGMA wal_checkpoint(NOOP)")?;
         let pages: i64 = size.query_row([], |row| row.get(1))?;
-        if pages >= LOG_PAGES {
+        if pages >= WAL_PAGES {
             self.connection
                 .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
         }
@@ -326,21 +326,21 @@ impl Sqlite {
 
     /// Keeps the log within its bound: it is written back by itself, but not past what a reader
     /// still needs. Waits for one no longer than the busy timeout.
-    fn bound_log(&self, op: Operation) -> Result<(), StoreError> {
-        if self.log_bytes() <= LOG_MAX_BYTES {
+    fn bound_wal(&self, op: Operation) -> Result<(), StoreError> {
+        if self.wal_bytes() <= WAL_MAX_BYTES {
             return Ok(());
         }
-        self.write_back(op)?;
-        match self.log_bytes() {
-            bytes if bytes <= LOG_MAX_BYTES => Ok(()),
-            bytes => Err(StoreError::LogHeld {
+        self.checkpoint(op)?;
+        match self.wal_bytes() {
+            bytes if bytes <= WAL_MAX_BYTES => Ok(()),
+            bytes => Err(StoreError::WalPinned {
                 path: self.path.clone(),
                 bytes,
             }),
         }
     }
 
-    fn log_bytes(&self) -> u64 {
+    fn wal_bytes(&self) -> u64 {
         open::with_suffix(&self.path, "-wal")
             .metadata()
             .map_or(0, |log| log.len())

@@ -52,4 +52,4 @@ mod store_full_disk;
 #[cfg(test)]
 mod store_quarantine;
 #[cfg(test)]
-mod supervisor;
+mod systemd;

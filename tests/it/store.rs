@@ -7,7 +7,7 @@ use hearthd::engine::{Arrival, Engine, Lookup, Restored};
 use hearthd::event::ClockTime;
 use hearthd::pipeline::Pipeline;
 use hearthd::sources::capture;
-use hearthd::store::{Loss, Lost, Retention, Sqlite, Store, StoreError};
+use hearthd::store::{DeadLetterRange, DeadLetterReason, Retention, Sqlite, Store, StoreError};
 
 use super::support::command::fixture;
 use super::support::replay::{Disk, memory, settings};
@@ -364,15 +364,15 @@ fn sinks_that_are_set_are_told_what_they_lost() {
         ..FOREVER
     };
     let trimmed = store.trim(ClockTime::default(), &full).unwrap();
-    let lost = |sink: &str, first, last, loss| Lost {
+    let lost = |sink: &str, first, last, loss| DeadLetterRange {
         sink: sink.to_owned(),
         first,
         last,
         loss,
     };
     let expected = [
-        lost("bell", 3, last, Loss::JournalFull),
-        lost("never_delivered", 1, last, Loss::JournalFull),
+        lost("bell", 3, last, DeadLetterReason::JournalFull),
+        lost("never_delivered", 1, last, DeadLetterReason::JournalFull),
     ];
     assert_eq!(trimmed.lost, expected);
     let cursors = ["bell", "lamp", "never_delivered", "unset"];
@@ -396,7 +396,12 @@ fn sinks_that_are_set_are_told_what_they_lost() {
     let newest = store.last_sequence().unwrap();
     assert_eq!(
         trimmed.lost,
-        [lost("unset", last + 1, newest, Loss::JournalExpired)]
+        [lost(
+            "unset",
+            last + 1,
+            newest,
+            DeadLetterReason::JournalExpired
+        )]
     );
     let reasons: Vec<_> = store
         .dead_letters(9)

@@ -221,7 +221,7 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
         longest > LOG_MAX && longest < LOG_MAX + (20 << 20),
         "{longest}"
     );
-    assert!(matches!(error, StoreError::LogHeld { .. }), "{error:?}");
+    assert!(matches!(error, StoreError::WalPinned { .. }), "{error:?}");
     assert!(
         error.to_string().contains("end that program (`fuser"),
         "{error}"

@@ -102,15 +102,15 @@ fn a_full_disk_stops_commits_and_freed_space_resumes_them() {
         return;
     };
     let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
-    pipeline.store().restore_reserve().unwrap();
+    pipeline.store().restore_ballast().unwrap();
     let now = feed(&mut pipeline, 0).unwrap();
     disk.fill();
     let mut next = feed_until_full(&mut pipeline, BATCH);
     assert!(reserve(&disk).exists(), "commits must not take the reserve");
     // Nothing is past its retention. There is no room to make, and trying does no harm.
     for _ in 0..3 {
-        assert_eq!(pipeline.make_room(now).unwrap(), Trimmed::default());
-        pipeline.store().restore_reserve().unwrap();
+        assert_eq!(pipeline.free_space(now).unwrap(), Trimmed::default());
+        pipeline.store().restore_ballast().unwrap();
         next = feed_until_full(&mut pipeline, next);
     }
     disk.free();
@@ -125,7 +125,7 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
     };
     let settings = short_lived();
     let mut pipeline = Pipeline::open(store(&disk), settings.clone()).unwrap();
-    pipeline.store().restore_reserve().unwrap();
+    pipeline.store().restore_ballast().unwrap();
     let mut now = ClockTime::default();
     let old = 40 * BATCH;
     for first in (0..old).step_by(BATCH) {
@@ -141,7 +141,7 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
     disk.fill();
     let full = feed_until_full(&mut pipeline, old);
     let later = now.after(2 * HOUR);
-    while pipeline.make_room(later).unwrap().more {}
+    while pipeline.free_space(later).unwrap().more {}
     assert_eq!(pipeline.store().journal(0, usize::MAX).unwrap(), []);
     assert!(!reserve(&disk).exists(), "it leaves the log some room");
     // The disk is as full as before, but for what was deleted.
@@ -151,7 +151,7 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
         match pipeline.step(arrivals.clone(), later) {
             Ok(_) => {}
             Err(error) if error.is_full() => {
-                assert_eq!(pipeline.make_room(later).unwrap(), Trimmed::default());
+                assert_eq!(pipeline.free_space(later).unwrap(), Trimmed::default());
                 pipeline.step(arrivals, later).unwrap();
             }
             Err(error) => panic!("{error:?}"),
@@ -159,7 +159,7 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
     }
     assert!(written > 0 && pipeline.imbalance() == 0);
     disk.free();
-    pipeline.store().restore_reserve().unwrap();
+    pipeline.store().restore_ballast().unwrap();
 }
 
 #[test]
@@ -168,7 +168,7 @@ fn a_store_opens_on_a_full_disk() {
         return;
     };
     let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
-    pipeline.store().restore_reserve().unwrap();
+    pipeline.store().restore_ballast().unwrap();
     feed(&mut pipeline, 0).unwrap();
     drop(pipeline);
     assert!(
@@ -177,14 +177,14 @@ fn a_store_opens_on_a_full_disk() {
     );
     disk.fill();
     let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
-    let error = pipeline.store().restore_reserve().unwrap_err();
+    let error = pipeline.store().restore_ballast().unwrap_err();
     assert!(
         error.is_full() && error.to_string().contains("hearthd.db.reserve"),
         "{error}"
     );
     let next = feed_until_full(&mut pipeline, BATCH);
     disk.free();
-    pipeline.store().restore_reserve().unwrap();
+    pipeline.store().restore_ballast().unwrap();
     feed(&mut pipeline, next).unwrap();
     finish(pipeline, next + BATCH);
 }
@@ -195,10 +195,10 @@ fn the_reserve_takes_real_space_or_none() {
         return;
     };
     let store = store(&disk);
-    store.restore_reserve().unwrap();
+    store.restore_ballast().unwrap();
     let made = reserve(&disk).metadata().unwrap();
     assert_eq!((made.blocks() * 512, made.mode() & 0o777), (8 << 20, 0o600));
-    store.restore_reserve().unwrap();
+    store.restore_ballast().unwrap();
     assert_eq!(
         reserve(&disk).metadata().unwrap().modified().unwrap(),
         made.modified().unwrap()
@@ -211,15 +211,15 @@ fn the_reserve_takes_real_space_or_none() {
         .unwrap()
         .set_len(4 << 20)
         .unwrap();
-    store.restore_reserve().unwrap();
+    store.restore_ballast().unwrap();
     assert_eq!(reserve(&disk).metadata().unwrap().blocks() * 512, 8 << 20);
 
     fs::remove_file(reserve(&disk)).unwrap();
     disk.fill();
-    assert!(store.restore_reserve().unwrap_err().is_full());
+    assert!(store.restore_ballast().unwrap_err().is_full());
     assert!(!reserve(&disk).exists());
     disk.free();
-    store.restore_reserve().unwrap();
+    store.restore_ballast().unwrap();
     assert!(reserve(&disk).exists());
 }
 

@@ -265,7 +265,7 @@ fn quarantine_is_bounded_at_any_pace() {
         ..raw
     };
     let mut pipeline = Pipeline::open(memory(), settings()).unwrap();
-    let mut unlisted = 0;
+    let mut quarantine_evicted = 0;
     for n in 0..40 {
         let decoded = Decoded {
             key: DedupeKey([n; 16]),
@@ -281,15 +281,15 @@ fn quarantine_is_bounded_at_any_pace() {
                 at,
             )
             .unwrap();
-        unlisted += pipeline.trim(at).unwrap().unlisted;
+        quarantine_evicted += pipeline.trim(at).unwrap().quarantine_evicted;
         let bytes = pipeline.store().bytes();
         assert!(
             bytes <= QUARANTINE_MAX_BYTES / 16 * 17,
             "{bytes} after message {n}"
         );
     }
-    assert_eq!(ids(&pipeline).len() + unlisted, 40);
-    assert!(unlisted > 0);
+    assert_eq!(ids(&pipeline).len() + quarantine_evicted, 40);
+    assert!(quarantine_evicted > 0);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, watch};
 use super::Line;
 use crate::clock::Clock;
 use crate::config::Pubsub;
-use crate::sources::pubsub::{Loss, OpenReason, Source, SourceEvent, error_chain};
+use crate::sources::pubsub::{OpenReason, Source, SourceEvent, StreamFailure, error_chain};
 
 /// Longest wait for a stream to open or fail: the source needs 4 s to tell an open stream that
 /// brings nothing from a dead one, and a refusal comes within one.
@@ -22,7 +22,7 @@ enum Outcome {
     /// It is open, or even brought a message.
     Open,
     /// It was lost.
-    Lost(Loss),
+    Lost(StreamFailure),
     /// Nothing is known of it.
     Nothing,
 }
@@ -43,15 +43,15 @@ pub(super) async fn check(settings: &Pubsub, clock: Clock) -> Line {
     };
     match run(source).await {
         Outcome::Open => Line::ok("pull", "a stream opens, and messages may be pulled"),
-        Outcome::Lost(loss @ Loss::Closed) => Line::warn("pull", loss.advice()),
-        Outcome::Lost(Loss::Failed) => Line::fail(
+        Outcome::Lost(loss @ StreamFailure::Closed) => Line::warn("pull", loss.advice()),
+        Outcome::Lost(StreamFailure::Failed) => Line::fail(
             "pull",
             "Pub/Sub refuses the stream; what it said is on standard error",
         ),
         Outcome::Lost(loss) => Line::fail("pull", loss.advice()),
         Outcome::Nothing => Line::fail(
             "pull",
-            format_args!("{} ({LIMIT:?})", Loss::Unreachable.advice()),
+            format_args!("{} ({LIMIT:?})", StreamFailure::Unreachable.advice()),
         ),
     }
 }
@@ -91,7 +91,7 @@ fn outcome_of(event: SourceEvent) -> Option<Outcome> {
         SourceEvent::StreamOpened { .. }
         | SourceEvent::StreamDown
         | SourceEvent::MessageReceived
-        | SourceEvent::MessageGivenBack
+        | SourceEvent::MessageReturned
         | SourceEvent::Reachable(_)
         | SourceEvent::Silence(_)
         | SourceEvent::TokenOk { .. }

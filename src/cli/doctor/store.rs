@@ -26,7 +26,7 @@ pub(super) fn check(settings: &config::Store) -> Vec<Line> {
     let line = if is_there {
         open(&settings.path)
     } else {
-        find_room(&settings.path)
+        find_space(&settings.path)
     };
     vec![line, space(settings, bytes)]
 }
@@ -60,7 +60,7 @@ fn open(path: &Path) -> Line {
 }
 
 /// For a store that the service's first start will make.
-fn find_room(path: &Path) -> Line {
+fn find_space(path: &Path) -> Line {
     let folder = folder_of(path);
     let (shown, store) = (folder.display(), path.display());
     match write_to(folder) {

@@ -6,7 +6,7 @@ use google_cloud_pubsub::model::Subscription;
 
 use super::Line;
 use crate::config::{Endpoint, Pubsub, show_duration};
-use crate::sources::pubsub::{Finding, Loss};
+use crate::sources::pubsub::{Finding, StreamFailure};
 
 /// How Google's own topics for Device Access begin.
 const HOSTED: &str = "projects/sdm-prod/";
@@ -23,7 +23,7 @@ pub(super) fn lines(finding: &Finding, settings: &Pubsub, horizon: Duration) -> 
     let fail = |text: &str| vec![Line::fail("subscription", format_args!("{name}: {text}"))];
     match finding {
         Finding::Found(subscription) => found(subscription, settings, horizon),
-        Finding::NotFound => fail(Loss::NotFound.advice()),
+        Finding::NotFound => fail(StreamFailure::NotFound.advice()),
         Finding::Forbidden => vec![Line::warn(
             "subscription",
             format_args!(
@@ -32,10 +32,13 @@ pub(super) fn lines(finding: &Finding, settings: &Pubsub, horizon: Duration) -> 
                  pubsub.subscriptions.get: add roles/pubsub.viewer on it to have them checked"
             ),
         )],
-        Finding::Unauthenticated(error) => {
-            fail(&format!("{}: {error}", Loss::Unauthenticated.advice()))
+        Finding::Unauthenticated(error) => fail(&format!(
+            "{}: {error}",
+            StreamFailure::Unauthenticated.advice()
+        )),
+        Finding::NoToken(_, error) => {
+            fail(&format!("{}: {error}", StreamFailure::Credentials.advice()))
         }
-        Finding::NoToken(_, error) => fail(&format!("{}: {error}", Loss::Credentials.advice())),
         Finding::Unreachable(error) => fail(&format!(
             "failed to ask for it: {error}; check its name, and that the endpoint is Pub/Sub"
         )),

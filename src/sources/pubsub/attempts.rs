@@ -14,8 +14,8 @@ use google_cloud_auth::errors::CredentialsError;
 use http::{Extensions, HeaderMap};
 use tokio::sync::mpsc;
 
-use super::context::Context;
-use super::status::Interrupt;
+use super::shared::Shared;
+use super::stream_event::Reopen;
 use crate::clock::Clock;
 use crate::event::ClockTime;
 
@@ -49,11 +49,11 @@ pub(super) struct Attempts {
     opening_at: AtomicI64,
     /// When all attempts so far are earned, in nanoseconds of the clock.
     earned_at: AtomicI64,
-    interrupt: mpsc::Sender<Interrupt>,
+    reopen: mpsc::Sender<Reopen>,
 }
 
 impl Attempts {
-    pub(super) fn new(clock: Clock, interrupt: mpsc::Sender<Interrupt>) -> Self {
+    pub(super) fn new(clock: Clock, reopen: mpsc::Sender<Reopen>) -> Self {
         let zero = || AtomicI64::new(0);
         let (settled_at, opening_at, earned_at) = (zero(), zero(), zero());
         let (in_flight, opening) = (AtomicU32::new(0), AtomicU32::new(0));
@@ -64,7 +64,7 @@ impl Attempts {
             opening,
             opening_at,
             earned_at,
-            interrupt,
+            reopen,
         }
     }
 
@@ -88,8 +88,8 @@ impl Attempts {
         let is_explained =
             self.in_flight.load(Relaxed) > 0 || now.since(settled_at) < ACKS_LEAVE_WITHIN;
         if !is_explained && self.count_opening(now) >= OPENING_ATTEMPTS_MAX {
-            // An error means that an interrupt is under way already.
-            self.interrupt.try_send(Interrupt::Stalled).ok();
+            // An error means that a reopening is under way already.
+            self.reopen.try_send(Reopen::Stalled).ok();
         }
         self.earned_at.fetch_max(now.0, Relaxed);
         let earned_at = self.earned_at.fetch_add(COST, Relaxed) + COST;
@@ -112,7 +112,7 @@ impl Attempts {
 pub(super) struct Observed {
     pub(super) credentials: Credentials,
     pub(super) attempts: Arc<Attempts>,
-    pub(super) context: Arc<Context>,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl CredentialsProvider for Observed {
@@ -125,7 +125,7 @@ impl CredentialsProvider for Observed {
             tokio::time::sleep(wait).await;
         }
         let headers = self.credentials.headers(extensions).await;
-        self.context.observe_token(&headers);
+        self.shared.observe_token(&headers);
         headers
     }
 
@@ -138,11 +138,11 @@ impl CredentialsProvider for Observed {
 mod tests {
     use super::*;
 
-    fn attempts() -> (Attempts, mpsc::Receiver<Interrupt>) {
-        let (interrupt, interrupts) = mpsc::channel(1);
+    fn attempts() -> (Attempts, mpsc::Receiver<Reopen>) {
+        let (reopen, reopens) = mpsc::channel(1);
         (
-            Attempts::new(Clock::start(ClockTime::default()), interrupt),
-            interrupts,
+            Attempts::new(Clock::start(ClockTime::default()), reopen),
+            reopens,
         )
     }
 
@@ -160,13 +160,13 @@ mod tests {
 
     #[test]
     fn a_client_that_only_opens_is_stalled() {
-        let (attempts, mut interrupts) = attempts();
+        let (attempts, mut reopens) = attempts();
         for _ in 1..OPENING_ATTEMPTS_MAX {
             attempts.begin();
         }
-        assert!(interrupts.try_recv().is_err());
+        assert!(reopens.try_recv().is_err());
         attempts.begin();
-        assert_eq!(interrupts.try_recv(), Ok(Interrupt::Stalled));
+        assert_eq!(reopens.try_recv(), Ok(Reopen::Stalled));
     }
 
     #[test]
@@ -181,11 +181,11 @@ mod tests {
 
     #[test]
     fn acks_and_leases_are_no_opening() {
-        let (attempts, mut interrupts) = attempts();
+        let (attempts, mut reopens) = attempts();
         attempts.message_received();
         (0..2 * OPENING_ATTEMPTS_MAX).for_each(|_| assert!(attempts.begin().is_zero()));
         attempts.message_settled();
         (0..2 * OPENING_ATTEMPTS_MAX).for_each(|_| assert!(attempts.begin().is_zero()));
-        assert!(interrupts.try_recv().is_err());
+        assert!(reopens.try_recv().is_err());
     }
 }

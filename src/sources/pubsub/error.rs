@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::auth::Origin;
-use super::status::AuthStage;
+use super::stream_event::AuthStage;
 use crate::config::Endpoint;
 
 /// Why the source can't start, or can't open its stream again.

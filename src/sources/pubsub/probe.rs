@@ -11,7 +11,7 @@ use google_cloud_pubsub::client::SubscriptionAdmin;
 use google_cloud_pubsub::model::Subscription;
 
 use super::error::{SourceError, error_chain};
-use super::status::AuthStage;
+use super::stream_event::AuthStage;
 use crate::config;
 
 /// Longest wait for the answer. Google's take well under a second.

@@ -18,11 +18,11 @@ use super::Ack;
 use super::attempts::{Attempts, Observed};
 use super::auth;
 use super::backoff::Backoff;
-use super::context::Context;
 use super::error::{SourceError, error_chain};
-use super::limit::Limit;
-use super::link::Link;
-use super::status::{Interrupt, Loss, OpenReason, SourceEvent};
+use super::flow_control::FlowControl;
+use super::shared::Shared;
+use super::stream_event::{OpenReason, Reopen, SourceEvent, StreamFailure};
+use super::stream_state::StreamState;
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
 use crate::sources::{Delivery, Incoming};
 
@@ -40,11 +40,11 @@ const FLUSHING_MAX: usize = 16;
 
 /// One stream of the source.
 pub(super) struct Stream {
-    pub(super) context: Arc<Context>,
-    pub(super) link: Arc<Link>,
-    pub(super) interrupts: mpsc::Receiver<Interrupt>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) state: Arc<StreamState>,
+    pub(super) reopens: mpsc::Receiver<Reopen>,
     pub(super) outlet: Outlet,
-    pub(super) limit: Limit,
+    pub(super) flow_control: FlowControl,
 }
 
 /// A client and what it attempts.
@@ -60,16 +60,16 @@ enum End {
     /// hearthd ended it to open it anew.
     Renewed(OpenReason),
     /// It failed.
-    Lost(Loss, Option<google_cloud_pubsub::Error>),
+    Lost(StreamFailure, Option<google_cloud_pubsub::Error>),
 }
 
-impl From<Interrupt> for End {
-    fn from(interrupt: Interrupt) -> Self {
-        match interrupt {
-            Interrupt::Idle => Self::Renewed(OpenReason::Idle),
-            Interrupt::NewKey => Self::Renewed(OpenReason::NewKey),
-            Interrupt::Stalled => Self::Lost(Loss::Stalled, None),
-            Interrupt::Unreachable => Self::Lost(Loss::Unreachable, None),
+impl From<Reopen> for End {
+    fn from(reopen: Reopen) -> Self {
+        match reopen {
+            Reopen::Idle => Self::Renewed(OpenReason::Idle),
+            Reopen::NewKey => Self::Renewed(OpenReason::NewKey),
+            Reopen::Stalled => Self::Lost(StreamFailure::Stalled, None),
+            Reopen::Unreachable => Self::Lost(StreamFailure::Unreachable, None),
         }
     }
 }
@@ -81,14 +81,14 @@ impl Stream {
     /// old client's credentials or connection may be dead for good.
     pub(super) async fn run(mut self) {
         let mut flushing = Flushing::default();
-        let mut backoff = Backoff::new(&self.context.settings);
+        let mut backoff = Backoff::new(&self.shared.settings);
         let mut reason = OpenReason::Start;
         while let Some(client) = self.connect(&mut backoff).await {
-            self.context.emit(SourceEvent::StreamOpened { reason });
-            let opened_at = self.context.clock.now();
+            self.shared.emit(SourceEvent::StreamOpened { reason });
+            let opened_at = self.shared.clock.now();
             let (end, token) = self.pull(&client).await;
             flushing.add(token);
-            if self.link.is_up() || self.context.clock.now().since(opened_at) >= backoff.longest() {
+            if self.state.is_up() || self.shared.clock.now().since(opened_at) >= backoff.longest() {
                 backoff.reset();
             }
             match end {
@@ -96,10 +96,10 @@ impl Stream {
                 // It still counts as up: its successor is not known to fail yet.
                 End::Renewed(why) => reason = why,
                 End::Lost(loss, error) => {
-                    self.link.set_up(false);
+                    self.state.set_up(false);
                     reason = OpenReason::Lost(loss);
                     if let Some(stage) = loss.auth_stage() {
-                        self.context.auth_failed(stage);
+                        self.shared.auth_failed(stage);
                     }
                     self.report(loss, error.as_ref(), backoff.next_limit());
                     if !self.wait(&mut backoff).await {
@@ -108,7 +108,7 @@ impl Stream {
                 }
             }
         }
-        self.link.set_up(false);
+        self.state.set_up(false);
         drop(self.outlet);
         flushing.finish().await;
     }
@@ -121,24 +121,24 @@ impl Stream {
                 biased;
                 // A token server that never answers must not hold up the end, nor a key that came
                 // after the file was read.
-                there_is_one = new_key(&self.outlet, &mut self.interrupts) => {
+                there_is_one = new_key(&self.outlet, &mut self.reopens) => {
                     if !there_is_one {
                         return None;
                     }
                     backoff.reset();
                     continue;
                 }
-                built = build_client(&self.context, &self.link) => built,
+                built = build_client(&self.shared, &self.state) => built,
             };
             let error = match built {
                 Ok(client) => return Some(client),
                 Err(error) => error,
             };
-            self.link.set_up(false);
+            self.state.set_up(false);
             if let Some(stage) = error.auth_stage() {
-                self.context.auth_failed(stage);
+                self.shared.auth_failed(stage);
             }
-            let subscription = self.context.settings.subscription.as_str();
+            let subscription = self.shared.settings.subscription.as_str();
             let retry_within_s = backoff.next_limit().as_secs_f64();
             let (cause, message) = (error_chain(&error), "can't connect to Pub/Sub");
             if error.is_configuration() {
@@ -156,7 +156,7 @@ impl Stream {
     async fn wait(&mut self, backoff: &mut Backoff) -> bool {
         tokio::select! {
             () = tokio::time::sleep(backoff.next_delay()) => true,
-            there_is_one = new_key(&self.outlet, &mut self.interrupts) => {
+            there_is_one = new_key(&self.outlet, &mut self.reopens) => {
                 backoff.reset();
                 there_is_one
             }
@@ -168,9 +168,9 @@ impl Stream {
     /// `next` must not be dropped half-way for nothing: while the stream opens, that leaves
     /// messages leased to a stream that nobody reads. So a stop doesn't race with it but shuts the
     /// stream down, which makes `next` return; the branch that does so never completes. An
-    /// interrupt is worth the leases.
+    /// reopening is worth the leases.
     async fn pull(&mut self, client: &Client) -> (End, ShutdownToken) {
-        let settings = &self.context.settings;
+        let settings = &self.shared.settings;
         let mut stream = open(settings, &client.subscriber);
         let token = stream.shutdown_token();
         let shut_down = async {
@@ -179,28 +179,28 @@ impl Stream {
             std::future::pending::<Infallible>().await
         };
         let pump = Pump {
-            context: &self.context,
-            link: &self.link,
+            shared: &self.shared,
+            state: &self.state,
             outlet: &self.outlet,
-            limit: &self.limit,
+            flow_control: &self.flow_control,
             attempts: &client.attempts,
         };
         let end = tokio::select! {
             end = pump.run(&mut stream) => end,
-            Some(interrupt) = self.interrupts.recv() => End::from(interrupt),
+            Some(reopen) = self.reopens.recv() => End::from(reopen),
             never = shut_down => match never {},
         };
-        self.link.set_waiting(false);
+        self.state.set_waiting(false);
         (end, token)
     }
 
     fn report(
         &self,
-        loss: Loss,
+        loss: StreamFailure,
         error: Option<&google_cloud_pubsub::Error>,
         retry_within: Duration,
     ) {
-        let subscription = self.context.settings.subscription.as_str();
+        let subscription = self.shared.settings.subscription.as_str();
         // A status says it all; its causes say it again.
         let error = error.map(|error| match error.status() {
             Some(_) => error.to_string(),
@@ -216,30 +216,30 @@ impl Stream {
 }
 
 /// Waits for a new key. False if the outlet closes.
-async fn new_key(outlet: &Outlet, interrupts: &mut mpsc::Receiver<Interrupt>) -> bool {
+async fn new_key(outlet: &Outlet, reopens: &mut mpsc::Receiver<Reopen>) -> bool {
     loop {
-        let interrupt = tokio::select! {
+        let reopen = tokio::select! {
             () = outlet.closed() => return false,
-            interrupt = interrupts.recv() => interrupt,
+            reopen = reopens.recv() => reopen,
         };
-        match interrupt {
-            Some(Interrupt::NewKey) => return true,
+        match reopen {
+            Some(Reopen::NewKey) => return true,
             // These mean the stream that has ended.
-            Some(Interrupt::Idle | Interrupt::Stalled | Interrupt::Unreachable) => {}
+            Some(Reopen::Idle | Reopen::Stalled | Reopen::Unreachable) => {}
             None => return false,
         }
     }
 }
 
-async fn build_client(context: &Arc<Context>, link: &Link) -> Result<Client, SourceError> {
-    let attempts = Arc::new(Attempts::new(context.clock.clone(), link.interrupter()));
-    let credentials = auth::credentials(&context.settings).await?;
+async fn build_client(shared: &Arc<Shared>, state: &StreamState) -> Result<Client, SourceError> {
+    let attempts = Arc::new(Attempts::new(shared.clock.clone(), state.reopener()));
+    let credentials = auth::credentials(&shared.settings).await?;
     let observed = Observed {
         credentials,
         attempts: Arc::clone(&attempts),
-        context: Arc::clone(context),
+        shared: Arc::clone(shared),
     };
-    let endpoint = &context.settings.endpoint;
+    let endpoint = &shared.settings.endpoint;
     let builder = Subscriber::builder().with_credentials(observed);
     let builder = match endpoint.url() {
         None => builder,
@@ -268,27 +268,27 @@ fn open(settings: &crate::config::Pubsub, subscriber: &Subscriber) -> MessageStr
 
 /// Moves messages from a stream to the outlet.
 struct Pump<'a> {
-    context: &'a Arc<Context>,
-    link: &'a Link,
+    shared: &'a Arc<Shared>,
+    state: &'a StreamState,
     outlet: &'a Outlet,
-    limit: &'a Limit,
+    flow_control: &'a FlowControl,
     attempts: &'a Arc<Attempts>,
 }
 
 impl Pump<'_> {
     async fn run(&self, stream: &mut MessageStream) -> End {
         loop {
-            self.link.set_waiting(true);
+            self.state.set_waiting(true);
             let next = stream.next().await;
-            self.link.set_waiting(false);
+            self.state.set_waiting(false);
             let (message, handler) = match next {
                 Some(Ok(received)) => received,
-                Some(Err(error)) => return End::Lost(Loss::of(&error), Some(error)),
+                Some(Err(error)) => return End::Lost(StreamFailure::of(&error), Some(error)),
                 None if self.outlet.is_closed() => return End::Stopped,
-                None => return End::Lost(Loss::Closed, None),
+                None => return End::Lost(StreamFailure::Closed, None),
             };
-            self.link.set_up(true);
-            self.context.token_accepted();
+            self.state.set_up(true);
+            self.shared.token_accepted();
             if !self.deliver(message, handler).await {
                 return End::Stopped;
             }
@@ -298,16 +298,16 @@ impl Pump<'_> {
     /// False if the outlet closes before there is room.
     async fn deliver(&self, message: Message, handler: Handler) -> bool {
         let size = message.data.len();
-        let raw = raw_message(message, self.context.clock.wall_now());
-        // Room first: there mostly is, and then nothing has to be listened to.
-        let room = tokio::select! {
+        let raw = raw_message(message, self.shared.clock.wall_now());
+        // A permit first: there mostly is, and then nothing has to be listened to.
+        let permit = tokio::select! {
             biased;
-            room = self.limit.enter(size) => room,
+            permit = self.flow_control.enter(size) => permit,
             () = self.outlet.closed() => None,
         };
-        let Some(room) = room else { return false };
-        let (context, attempts) = (Arc::clone(self.context), Arc::clone(self.attempts));
-        let ack = Ack::new(handler, context, attempts, room);
+        let Some(permit) = permit else { return false };
+        let (shared, attempts) = (Arc::clone(self.shared), Arc::clone(self.attempts));
+        let ack = Ack::new(handler, shared, attempts, permit);
         self.outlet
             .send(Delivery {
                 incoming: Incoming { raw, fault: None },

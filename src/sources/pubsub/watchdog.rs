@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth;
-use super::context::Context;
 use super::error::error_chain;
-use super::link::Link;
 use super::probe::{Finding, Probe};
-use super::status::{AuthStage, Interrupt, SourceEvent};
+use super::shared::Shared;
+use super::stream_event::{AuthStage, Reopen, SourceEvent};
+use super::stream_state::StreamState;
 use crate::event::ClockTime;
 
 /// Longest time between two looks: the key file and the silence are checked as often.
@@ -25,8 +25,8 @@ const OPENED_AFTER: Duration = Duration::from_secs(3);
 
 /// See the module's documentation.
 pub(super) struct Watchdog {
-    context: Arc<Context>,
-    links: Vec<Arc<Link>>,
+    shared: Arc<Shared>,
+    states: Vec<Arc<StreamState>>,
     probe: Option<Probe>,
     next_probe: ClockTime,
     /// What the last probe found; `None` before the first.
@@ -65,12 +65,12 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 impl Watchdog {
-    pub(super) fn new(context: Arc<Context>, links: Vec<Arc<Link>>) -> Self {
-        let key = auth::key_file(&context.settings).map(Key::new);
-        let next_probe = context.clock.now();
+    pub(super) fn new(shared: Arc<Shared>, states: Vec<Arc<StreamState>>) -> Self {
+        let key = auth::key_file(&shared.settings).map(Key::new);
+        let next_probe = shared.clock.now();
         Self {
-            context,
-            links,
+            shared,
+            states,
             probe: None,
             next_probe,
             reachable: None,
@@ -82,7 +82,7 @@ impl Watchdog {
     /// Watches until it is dropped.
     pub(super) async fn run(mut self) -> std::convert::Infallible {
         loop {
-            tokio::time::sleep(TICK.min(self.context.settings.probe_interval / 2)).await;
+            tokio::time::sleep(TICK.min(self.shared.settings.probe_interval / 2)).await;
             self.look_at_key().await;
             self.probe_if_due().await;
             self.end_idle_streams();
@@ -93,25 +93,25 @@ impl Watchdog {
     /// Takes up a key file that changed, once it is good.
     async fn look_at_key(&mut self) {
         let Some(key) = &mut self.key else { return };
-        let (stamp, now) = (stamp(&key.path), self.context.clock.now());
+        let (stamp, now) = (stamp(&key.path), self.shared.clock.now());
         if stamp == key.seen || now < key.next_try {
             return;
         }
         let path = key.path.display();
-        let error = match auth::credentials(&self.context.settings).await {
+        let error = match auth::credentials(&self.shared.settings).await {
             Ok(_) => {
                 tracing::info!(%path, "the credentials file changed: streams are opened with it");
                 key.seen = stamp;
                 self.probe = None;
-                self.links
+                self.states
                     .iter()
-                    .for_each(|link| link.interrupt(Interrupt::NewKey));
+                    .for_each(|state| state.reopen(Reopen::NewKey));
                 return;
             }
             Err(error) => error,
         };
         if let Some(stage) = error.auth_stage() {
-            self.context.auth_failed(stage);
+            self.shared.auth_failed(stage);
         }
         let cause = error_chain(&error);
         if error.is_configuration() {
@@ -121,7 +121,7 @@ impl Watchdog {
                 "the credentials file changed and is no good: kept the old"
             );
         } else {
-            let wait = self.context.settings.probe_interval;
+            let wait = self.shared.settings.probe_interval;
             key.next_try = now.after(wait);
             let retry_in_s = wait.as_secs_f64();
             tracing::warn!(
@@ -133,24 +133,24 @@ impl Watchdog {
     }
 
     async fn probe_if_due(&mut self) {
-        let settings = &self.context.settings;
-        let (interval, started) = (settings.probe_interval, self.context.clock.now());
-        let is_in_doubt = |link: &Arc<Link>| {
-            link.waiting(started) >= interval || link.down(started) >= interval.min(OPENED_AFTER)
+        let settings = &self.shared.settings;
+        let (interval, started) = (settings.probe_interval, self.shared.clock.now());
+        let is_in_doubt = |state: &Arc<StreamState>| {
+            state.waiting(started) >= interval || state.down(started) >= interval.min(OPENED_AFTER)
         };
-        if started < self.next_probe || !self.links.iter().any(is_in_doubt) {
+        if started < self.next_probe || !self.states.iter().any(is_in_doubt) {
             return;
         }
         let finding = self.ask().await;
-        let now = self.context.clock.now();
+        let now = self.shared.clock.now();
         self.next_probe = now.after(interval);
         self.report(&finding);
         let is_reachable = self.reachable == Some(true);
-        for link in &self.links {
-            if is_reachable && link.waiting(now) >= OPENED_AFTER {
-                link.set_up(true);
-            } else if !is_reachable && link.waiting(now) >= interval {
-                link.interrupt(Interrupt::Unreachable);
+        for state in &self.states {
+            if is_reachable && state.waiting(now) >= OPENED_AFTER {
+                state.set_up(true);
+            } else if !is_reachable && state.waiting(now) >= interval {
+                state.reopen(Reopen::Unreachable);
             }
         }
     }
@@ -164,8 +164,8 @@ impl Watchdog {
                 return finding;
             }
         }
-        let built = match auth::credentials(&self.context.settings).await {
-            Ok(credentials) => Probe::new(&self.context.settings, credentials).await,
+        let built = match auth::credentials(&self.shared.settings).await {
+            Ok(credentials) => Probe::new(&self.shared.settings, credentials).await,
             Err(error) => {
                 let text = error_chain(&error);
                 return match error.auth_stage() {
@@ -186,23 +186,23 @@ impl Watchdog {
 
     /// Tells metrics and log, the log only of changes.
     fn report(&mut self, finding: &Finding) {
-        let subscription = self.context.settings.subscription.as_str();
+        let subscription = self.shared.settings.subscription.as_str();
         let is_reachable = match finding {
             Finding::Found(_) | Finding::NotFound | Finding::Forbidden => {
-                self.context.token_accepted();
+                self.shared.token_accepted();
                 true
             }
             Finding::Unauthenticated(_) => {
-                self.context.auth_failed(AuthStage::Request);
+                self.shared.auth_failed(AuthStage::Request);
                 true
             }
             Finding::NoToken(stage, _) => {
-                self.context.auth_failed(*stage);
+                self.shared.auth_failed(*stage);
                 false
             }
             Finding::Unreachable(_) => false,
         };
-        self.context.emit(SourceEvent::Reachable(is_reachable));
+        self.shared.emit(SourceEvent::Reachable(is_reachable));
         if self.reachable.replace(is_reachable) == Some(is_reachable) {
             return;
         }
@@ -228,25 +228,25 @@ impl Watchdog {
     }
 
     fn end_idle_streams(&self) {
-        let now = self.context.clock.now();
-        for link in &self.links {
-            if link.waiting(now) >= self.context.settings.idle_reopen {
-                link.interrupt(Interrupt::Idle);
+        let now = self.shared.clock.now();
+        for state in &self.states {
+            if state.waiting(now) >= self.shared.settings.idle_reopen {
+                state.reopen(Reopen::Idle);
             }
         }
     }
 
     /// Warns once of a silence, and says when it is over.
     fn look_for_silence(&mut self) {
-        let limit = self.context.settings.silence_warning;
-        let silent_for = self.context.clock.now().since(self.context.last_message());
+        let limit = self.shared.settings.silence_warning;
+        let silent_for = self.shared.clock.now().since(self.shared.last_message());
         let is_silent = silent_for >= limit;
         if self.is_silent == is_silent {
             return;
         }
         self.is_silent = is_silent;
-        self.context.emit(SourceEvent::Silence(is_silent));
-        let subscription = self.context.settings.subscription.as_str();
+        self.shared.emit(SourceEvent::Silence(is_silent));
+        let subscription = self.shared.settings.subscription.as_str();
         let for_s = silent_for.as_secs();
         if !is_silent {
             tracing::info!(subscription, "messages come again");

@@ -21,8 +21,8 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 const STATEMENTS: usize = 64;
 
 /// What is kept of a log's file when the log is begun anew, in bytes: what it comes to by itself (4
-/// MiB and a step), and less than the reserve, so that it can be written back on a full disk.
-pub(super) const LOG_KEPT_BYTES: u64 = 6 << 20;
+/// MiB and a step), and less than the ballast, so that it can be written back on a full disk.
+pub(super) const WAL_KEPT_BYTES: u64 = 6 << 20;
 
 /// - FULL syncs the log at each commit, which is what makes an ack safe.
 /// - 16 MiB of page cache hold the upper levels of all indexes.
@@ -32,7 +32,7 @@ pub(super) const LOG_KEPT_BYTES: u64 = 6 << 20;
 fn pragmas() -> String {
     format!(
         "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; \
-         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {LOG_KEPT_BYTES}; \
+         PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {WAL_KEPT_BYTES}; \
          PRAGMA cell_size_check = ON;"
     )
 }
@@ -125,7 +125,7 @@ pub(super) fn folder_of(path: &Path) -> &Path {
 /// Syncs the log of a store that nobody has open. A killed process may have left a commit in it
 /// that is not on disk: it counts from now on, so that messages are acked as its duplicates, and a
 /// loss of power must not take it away any more.
-pub(super) fn sync_log(path: &Path) -> Result<(), StoreError> {
+pub(super) fn sync_wal(path: &Path) -> Result<(), StoreError> {
     match File::open(with_suffix(path, "-wal")).and_then(|log| log.sync_all()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         synced => synced.map_err(|source| StoreError::Open {
@@ -147,7 +147,7 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
     let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     // A log that belongs to another store, or to none, must not be written back at the end.
-    keep_log(&connection, true).map_err(failed)?;
+    keep_wal(&connection, true).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.execute_batch(&pragmas()).map_err(failed)?;
@@ -157,15 +157,15 @@ pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, Stor
     }
     check::content(&connection, path, mark)?;
     if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
-        use_log(&connection, path)?;
+        use_wal(&connection, path)?;
     }
-    keep_log(&connection, false).map_err(failed)?;
+    keep_wal(&connection, false).map_err(failed)?;
     Ok(connection)
 }
 
 /// What becomes of the log when the last connection is closed: kept as it is, or written back into
 /// the file and removed.
-pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+pub(super) fn keep_wal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     connection
         .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, keep)
         .map(drop)
@@ -173,7 +173,7 @@ pub(super) fn keep_log(connection: &Connection, keep: bool) -> rusqlite::Result<
 
 /// A copy that `VACUUM INTO` made has no log: there, readers would hold up the writer, and a commit
 /// is safe only once the folder is synced too, which SQLite doesn't do.
-fn use_log(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+fn use_wal(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let mode = "PRAGMA journal_mode = WAL";
     let mode = connection.query_row(mode, [], |row| row.get::<_, String>(0));
     match mode

@@ -10,8 +10,8 @@ use serde::de::DeserializeOwned;
 
 use super::write::integer;
 use crate::engine::change::Quarantined;
+use crate::engine::notifications::Notification;
 use crate::engine::reorder::Held;
-use crate::engine::threads::Notification;
 use crate::engine::traits::TraitRow;
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{

@@ -5,7 +5,7 @@ use rusqlite::{Connection, Result, params};
 use super::read::meta;
 use super::write::{integer, set_meta};
 use crate::event::ClockTime;
-use crate::store::{Loss, Lost, QUARANTINE_MAX_BYTES, Retention, Trimmed};
+use crate::store::{DeadLetterRange, DeadLetterReason, QUARANTINE_MAX_BYTES, Retention, Trimmed};
 
 /// Records removed for each row of another table: so many can come of one message. They lie side by
 /// side, so they cost less all the same.
@@ -94,9 +94,9 @@ fn journal(
     trimmed.more |= oldest.more;
     // What the last one is too old for, all of them are.
     let loss = if oldest.at <= expired {
-        Loss::JournalExpired
+        DeadLetterReason::JournalExpired
     } else {
-        Loss::JournalFull
+        DeadLetterReason::JournalFull
     };
     trimmed.lost = overtake_sinks(connection, oldest.last, loss, now)?;
     connection
@@ -109,9 +109,9 @@ fn journal(
 fn overtake_sinks(
     connection: &Connection,
     last: i64,
-    loss: Loss,
+    loss: DeadLetterReason,
     now: ClockTime,
-) -> Result<Vec<Lost>> {
+) -> Result<Vec<DeadLetterRange>> {
     let sql = "SELECT sink, sequence FROM cursors WHERE is_set AND sequence < ?1";
     let mut behind = connection.prepare_cached(sql)?;
     let sinks: Vec<(String, i64)> = behind
@@ -122,7 +122,7 @@ fn overtake_sinks(
         dead_letter(connection, &sink, (cursor + 1, last), loss, now)?;
         super::write::cursor(connection, &sink, last.unsigned_abs())?;
         let (first, last) = ((cursor + 1).unsigned_abs(), last.unsigned_abs());
-        lost.push(Lost {
+        lost.push(DeadLetterRange {
             sink,
             first,
             last,
@@ -137,7 +137,7 @@ fn dead_letter(
     connection: &Connection,
     sink: &str,
     (first, last): (i64, i64),
-    loss: Loss,
+    loss: DeadLetterReason,
     now: ClockTime,
 ) -> Result<()> {
     let row = params![sink, first, last, now.0, loss.as_str()];
@@ -165,7 +165,7 @@ fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Re
         return Ok(());
     };
     trimmed.more |= oldest.more;
-    trimmed.unlisted = connection
+    trimmed.quarantine_evicted = connection
         .prepare_cached("DELETE FROM quarantine WHERE id <= ?1")?
         .execute([oldest.last])?;
     set_meta(connection, "quarantine_bytes", oldest.bytes)

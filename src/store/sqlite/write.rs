@@ -61,7 +61,7 @@ fn notifications(connection: &Connection, changes: &Changes) -> Result<()> {
 
 fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
     let mut unhold = connection.prepare_cached("DELETE FROM held WHERE arrival = ?1")?;
-    for arrival in &changes.unheld {
+    for arrival in &changes.released_arrivals {
         unhold.execute([integer(*arrival)])?;
     }
     let mut hold =

@@ -19,7 +19,7 @@ pub enum SourceEvent {
     /// A message came: it is outstanding until it is acked or given back.
     MessageReceived,
     /// A message that was not acked was dropped: Pub/Sub will deliver it again.
-    MessageGivenBack,
+    MessageReturned,
     /// Pub/Sub answered, or didn't.
     Reachable(bool),
     /// No message came for so long that somebody should look, or one came again.
@@ -42,7 +42,7 @@ pub enum OpenReason {
     /// The source started.
     Start,
     /// The one before was lost.
-    Lost(Loss),
+    Lost(StreamFailure),
     /// The one before brought nothing for `pubsub.idle_reopen`.
     Idle,
     /// The credentials file changed.
@@ -55,15 +55,15 @@ impl OpenReason {
         Self::Start,
         Self::Idle,
         Self::NewKey,
-        Self::Lost(Loss::Closed),
-        Self::Lost(Loss::NotFound),
-        Self::Lost(Loss::PermissionDenied),
-        Self::Lost(Loss::Unauthenticated),
-        Self::Lost(Loss::InvalidArgument),
-        Self::Lost(Loss::Credentials),
-        Self::Lost(Loss::Failed),
-        Self::Lost(Loss::Stalled),
-        Self::Lost(Loss::Unreachable),
+        Self::Lost(StreamFailure::Closed),
+        Self::Lost(StreamFailure::NotFound),
+        Self::Lost(StreamFailure::PermissionDenied),
+        Self::Lost(StreamFailure::Unauthenticated),
+        Self::Lost(StreamFailure::InvalidArgument),
+        Self::Lost(StreamFailure::Credentials),
+        Self::Lost(StreamFailure::Failed),
+        Self::Lost(StreamFailure::Stalled),
+        Self::Lost(StreamFailure::Unreachable),
     ];
 
     /// The name used in metric labels.
@@ -72,22 +72,22 @@ impl OpenReason {
             Self::Start => "start",
             Self::Idle => "idle",
             Self::NewKey => "new_key",
-            Self::Lost(Loss::Closed) => "closed",
-            Self::Lost(Loss::NotFound) => "not_found",
-            Self::Lost(Loss::PermissionDenied) => "permission_denied",
-            Self::Lost(Loss::Unauthenticated) => "unauthenticated",
-            Self::Lost(Loss::Credentials) => "credentials",
-            Self::Lost(Loss::InvalidArgument) => "invalid_argument",
-            Self::Lost(Loss::Failed) => "failed",
-            Self::Lost(Loss::Stalled) => "stalled",
-            Self::Lost(Loss::Unreachable) => "unreachable",
+            Self::Lost(StreamFailure::Closed) => "closed",
+            Self::Lost(StreamFailure::NotFound) => "not_found",
+            Self::Lost(StreamFailure::PermissionDenied) => "permission_denied",
+            Self::Lost(StreamFailure::Unauthenticated) => "unauthenticated",
+            Self::Lost(StreamFailure::Credentials) => "credentials",
+            Self::Lost(StreamFailure::InvalidArgument) => "invalid_argument",
+            Self::Lost(StreamFailure::Failed) => "failed",
+            Self::Lost(StreamFailure::Stalled) => "stalled",
+            Self::Lost(StreamFailure::Unreachable) => "unreachable",
         }
     }
 }
 
 /// Why a stream must end although the client library holds on to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Interrupt {
+pub(super) enum Reopen {
     /// It brought nothing for `pubsub.idle_reopen`.
     Idle,
     /// The credentials file changed.
@@ -100,7 +100,7 @@ pub(super) enum Interrupt {
 
 /// What ended a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Loss {
+pub enum StreamFailure {
     /// The server closed it in good order.
     Closed,
     /// There is no such subscription.
@@ -121,7 +121,7 @@ pub enum Loss {
     Unreachable,
 }
 
-impl Loss {
+impl StreamFailure {
     pub(super) fn of(error: &google_cloud_pubsub::Error) -> Self {
         if error.is_authentication() {
             return Self::Credentials;
@@ -233,17 +233,17 @@ mod tests {
         use google_cloud_gax::error::{CredentialsError, rpc::Status};
         let status = |code| google_cloud_pubsub::Error::service(Status::default().set_code(code));
         for (code, loss) in [
-            (Code::NotFound, Loss::NotFound),
-            (Code::PermissionDenied, Loss::PermissionDenied),
-            (Code::Unauthenticated, Loss::Unauthenticated),
-            (Code::InvalidArgument, Loss::InvalidArgument),
-            (Code::Cancelled, Loss::Failed),
+            (Code::NotFound, StreamFailure::NotFound),
+            (Code::PermissionDenied, StreamFailure::PermissionDenied),
+            (Code::Unauthenticated, StreamFailure::Unauthenticated),
+            (Code::InvalidArgument, StreamFailure::InvalidArgument),
+            (Code::Cancelled, StreamFailure::Failed),
         ] {
-            assert_eq!(Loss::of(&status(code)), loss);
+            assert_eq!(StreamFailure::of(&status(code)), loss);
         }
         let error = CredentialsError::from_msg(false, "no");
         let error = google_cloud_pubsub::Error::authentication(error);
-        assert_eq!(Loss::of(&error), Loss::Credentials);
+        assert_eq!(StreamFailure::of(&error), StreamFailure::Credentials);
     }
 
     #[test]

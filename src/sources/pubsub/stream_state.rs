@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::context::Context;
-use super::status::{Interrupt, SourceEvent};
+use super::shared::Shared;
+use super::stream_event::{Reopen, SourceEvent};
 use crate::event::ClockTime;
 
 /// The value of `waiting_since` while the stream's task has something else to do.
@@ -16,37 +16,37 @@ const NOT_WAITING: i64 = i64::MAX;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Link {
-    context: Arc<Context>,
+pub(super) struct StreamState {
+    shared: Arc<Shared>,
     waiting_since: AtomicI64,
     is_up: AtomicBool,
     down_since: AtomicI64,
-    interrupt: mpsc::Sender<Interrupt>,
+    reopen: mpsc::Sender<Reopen>,
 }
 
-impl Link {
-    /// A link, and what its stream's task listens to. One interrupt at a time is enough: each makes
+impl StreamState {
+    /// A state, and what its stream's task listens to. One request to reopen at a time is enough: each makes
     /// the stream open anew.
-    pub(super) fn new(context: Arc<Context>) -> (Self, mpsc::Receiver<Interrupt>) {
-        let (interrupt, interrupts) = mpsc::channel(1);
+    pub(super) fn new(shared: Arc<Shared>) -> (Self, mpsc::Receiver<Reopen>) {
+        let (reopen, reopens) = mpsc::channel(1);
         let (waiting_since, is_up) = (AtomicI64::new(NOT_WAITING), AtomicBool::new(false));
-        let down_since = AtomicI64::new(context.clock.now().0);
+        let down_since = AtomicI64::new(shared.clock.now().0);
         (
             Self {
-                context,
+                shared,
                 waiting_since,
                 is_up,
                 down_since,
-                interrupt,
+                reopen,
             },
-            interrupts,
+            reopens,
         )
     }
 
     /// The stream's task waits for the server from now on, or for something else.
     pub(super) fn set_waiting(&self, is_waiting: bool) {
         let since = if is_waiting {
-            self.context.clock.now().0
+            self.shared.clock.now().0
         } else {
             NOT_WAITING
         };
@@ -72,8 +72,8 @@ impl Link {
 
     pub(super) fn set_up(&self, is_up: bool) {
         if self.is_up.swap(is_up, Relaxed) != is_up {
-            self.down_since.store(self.context.clock.now().0, Relaxed);
-            self.context.emit(if is_up {
+            self.down_since.store(self.shared.clock.now().0, Relaxed);
+            self.shared.emit(if is_up {
                 SourceEvent::StreamUp
             } else {
                 SourceEvent::StreamDown
@@ -82,13 +82,13 @@ impl Link {
     }
 
     /// Ends the stream, so that it is opened anew.
-    pub(super) fn interrupt(&self, why: Interrupt) {
+    pub(super) fn reopen(&self, why: Reopen) {
         // An error means that one is under way already, or that the task has ended.
-        self.interrupt.try_send(why).ok();
+        self.reopen.try_send(why).ok();
     }
 
-    /// For those who may interrupt without looking at the link.
-    pub(super) fn interrupter(&self) -> mpsc::Sender<Interrupt> {
-        self.interrupt.clone()
+    /// For those who may reopen without looking at the state.
+    pub(super) fn reopener(&self) -> mpsc::Sender<Reopen> {
+        self.reopen.clone()
     }
 }

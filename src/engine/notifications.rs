@@ -74,13 +74,13 @@ pub struct Notification {
     /// When something was last merged; it can be merged into for `dedupe.horizon` after.
     pub touched: ClockTime,
     /// What the last revision showed of the graph, and until when it rings.
-    pub shown: Shown,
+    pub shown: RevisionView,
 }
 
 /// The parts of a revision that are fixed when it is written.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Shown {
+pub struct RevisionView {
     /// The structure of the device, unless its room's name tells it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     structure: Option<ResourceName>,
@@ -95,7 +95,7 @@ pub struct Shown {
     pub alert_until: Option<Timestamp>,
 }
 
-impl Shown {
+impl RevisionView {
     /// What a revision shows of a device that is at that place.
     pub(super) fn new(place: Place, alert_until: Option<Timestamp>) -> Self {
         let Place {
@@ -140,11 +140,11 @@ impl Notification {
         self.ended_at.is_some() || self.timed_out
     }
 
-    fn new(part: &Part<'_>, event: &Event, at: ClockTime) -> Self {
+    fn new(contribution: &Contribution<'_>, event: &Event, at: ClockTime) -> Self {
         Self {
             platform: event.platform,
-            resource: part.resource.clone(),
-            thread_id: part
+            resource: contribution.resource.clone(),
+            thread_id: contribution
                 .is_thread
                 .then(|| event.thread.as_ref().map(|t| t.id.clone()))
                 .flatten(),
@@ -160,30 +160,30 @@ impl Notification {
             last_event_at: event.time.0.clone(),
             deadline: None,
             touched: at,
-            shown: Shown::default(),
+            shown: RevisionView::default(),
         }
     }
 
     /// Merges what one message brings.
     pub(super) fn merge(
         &mut self,
-        part: &Part<'_>,
+        contribution: &Contribution<'_>,
         event: &Event,
         at: ClockTime,
         settings: &ThreadSettings,
     ) -> Merged {
         let was_closed = self.is_closed();
         let mut merged = Merged::default();
-        for activity in &part.activities {
+        for activity in &contribution.activities {
             merged.new_kind |= insert(&mut self.kinds, &activity.kind);
             for zone in &activity.zones {
                 merged.changed |= insert(&mut self.zones, zone);
             }
         }
-        for session in part.sessions() {
+        for session in contribution.sessions() {
             merged.changed |= insert(&mut self.sessions, session);
         }
-        for (session_id, url) in part.clips {
+        for (session_id, url) in contribution.clips {
             let Some(preview_url) = url.clone() else {
                 continue;
             };
@@ -204,7 +204,7 @@ impl Notification {
             self.last_event_at = time.clone();
             merged.changed = true;
         }
-        if part.is_thread && event.rank() == ThreadState::Ended {
+        if contribution.is_thread && event.rank() == ThreadState::Ended {
             let ended_at = &event.publish_time.0;
             if self
                 .ended_at
@@ -219,7 +219,7 @@ impl Notification {
         self.touched = at;
         merged.changed |= merged.new_kind || was_closed != self.is_closed();
         merged.changed &= self.revision > 0;
-        merged.changed |= self.revision == 0 && part.has_entry();
+        merged.changed |= self.revision == 0 && contribution.has_entry();
         let visible = self.revision > 0 || merged.changed;
         self.deadline = (visible && self.ended_at.is_none()).then(|| {
             let patience = match self.thread_id {
@@ -268,16 +268,16 @@ fn insert_owned<T: Ord>(set: &mut BTreeSet<T>, member: T) -> bool {
 
 /// What one message brings to one notification.
 #[derive(Clone, Debug)]
-pub(super) struct Part<'a> {
+pub(super) struct Contribution<'a> {
     pub(super) id: NotificationId,
     pub(super) resource: &'a ResourceName,
     pub(super) is_thread: bool,
     pub(super) activities: Vec<&'a Activity>,
-    /// Of a threaded message only: an unthreaded clip is a [`Join`].
+    /// Of a threaded message only: an unthreaded clip is a [`SessionClip`].
     pub(super) clips: &'a [(Option<String>, Option<String>)],
 }
 
-impl<'a> Part<'a> {
+impl<'a> Contribution<'a> {
     /// True if the message has an event entry for this notification.
     fn has_entry(&self) -> bool {
         !self.activities.is_empty() || !self.clips.is_empty()
@@ -305,13 +305,13 @@ impl<'a> Part<'a> {
 
 /// A clip of an unthreaded message: it joins every notification of its session.
 #[derive(Clone, Debug)]
-pub(super) struct Join<'a> {
+pub(super) struct SessionClip<'a> {
     pub(super) session: SessionKey,
     pub(super) session_id: &'a str,
     pub(super) url: &'a str,
 }
 
-impl Join<'_> {
+impl SessionClip<'_> {
     /// The clip, as notifications show it.
     pub(super) fn clip(&self) -> Clip {
         Clip {
@@ -322,12 +322,12 @@ impl Join<'_> {
 }
 
 /// Which notifications a message belongs to (contract, section 3, "Grouping").
-pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
+pub(super) fn contributions(event: &Event) -> Vec<Contribution<'_>> {
     let Some(resource) = &event.resource else {
         return Vec::new();
     };
     if let Some(thread) = &event.thread {
-        return vec![Part {
+        return vec![Contribution {
             id: NotificationId(hash(event.platform, resource, "thread", &thread.id)),
             resource,
             is_thread: true,
@@ -342,7 +342,7 @@ pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
             .or_default()
             .push(activity);
     }
-    let part = |(session, activities): (Option<&str>, _)| Part {
+    let contribution = |(session, activities): (Option<&str>, _)| Contribution {
         id: NotificationId(match session {
             Some(session) => session_key(event.platform, resource, session).0,
             None => hash(event.platform, resource, "event", &event.key.to_string()),
@@ -352,26 +352,26 @@ pub(super) fn parts(event: &Event) -> Vec<Part<'_>> {
         activities,
         clips: &[],
     };
-    sessions.into_iter().map(part).collect()
+    sessions.into_iter().map(contribution).collect()
 }
 
 /// The clips of an unthreaded message that can join anything.
-pub(super) fn joins(event: &Event) -> Vec<Join<'_>> {
+pub(super) fn session_clips(event: &Event) -> Vec<SessionClip<'_>> {
     let (Some(resource), None) = (&event.resource, &event.thread) else {
         return Vec::new();
     };
-    let mut joins = Vec::new();
+    let mut session_clips = Vec::new();
     for (session, url) in &event.clips {
         if let (Some(session_id), Some(url)) = (session, url) {
             let session = session_key(event.platform, resource, session_id);
-            joins.push(Join {
+            session_clips.push(SessionClip {
                 session,
                 session_id,
                 url,
             });
         }
     }
-    joins
+    session_clips
 }
 
 /// The key of a session of a resource.
@@ -385,10 +385,14 @@ pub(super) fn session_key(
 
 fn hash(platform: Platform, resource: &ResourceName, kind: &str, id: &str) -> [u8; 16] {
     let mut hasher = Sha256::new();
-    for part in [platform.as_str(), resource.as_str(), kind, id] {
+    for contribution in [platform.as_str(), resource.as_str(), kind, id] {
         // Lengths keep apart what could run together.
-        hasher.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hasher.update(part);
+        hasher.update(
+            u64::try_from(contribution.len())
+                .unwrap_or(u64::MAX)
+                .to_le_bytes(),
+        );
+        hasher.update(contribution);
     }
     let mut key = [0; 16];
     key.copy_from_slice(&hasher.finalize()[..16]);
@@ -438,9 +442,9 @@ mod tests {
         let mut merged: Option<Notification> = None;
         for n in numbers {
             let event = motion(Some("t"), n, "2025-06-09T13:52:03Z");
-            let part = parts(&event).remove(0);
-            let state = merged.get_or_insert_with(|| part.begin(&event, NOW));
-            state.merge(&part, &event, NOW, &SETTINGS);
+            let contribution = contributions(&event).remove(0);
+            let state = merged.get_or_insert_with(|| contribution.begin(&event, NOW));
+            state.merge(&contribution, &event, NOW, &SETTINGS);
         }
         merged.unwrap()
     }
@@ -497,17 +501,20 @@ mod tests {
     #[test]
     fn a_message_belongs_to_its_thread_or_to_the_sessions_of_its_entries() {
         let threaded = motion(Some("t"), 1, "2025-06-09T13:52:03Z");
-        let [part] = &parts(&threaded)[..] else {
-            panic!("one thread, one part")
+        let [contribution] = &contributions(&threaded)[..] else {
+            panic!("one thread, one contribution")
         };
-        assert_eq!((part.activities.len(), part.clips.len()), (2, 1));
-        assert!(joins(&threaded).is_empty());
+        assert_eq!(
+            (contribution.activities.len(), contribution.clips.len()),
+            (2, 1)
+        );
+        assert!(session_clips(&threaded).is_empty());
 
         let unthreaded = motion(None, 1, "2025-06-09T13:52:03Z");
-        let parts = parts(&unthreaded);
-        let kinds: Vec<&str> = parts
+        let contributions = contributions(&unthreaded);
+        let kinds: Vec<&str> = contributions
             .iter()
-            .flat_map(|part| &part.activities)
+            .flat_map(|contribution| &contribution.activities)
             .map(|one| one.kind.as_str())
             .collect();
         assert_eq!(
@@ -515,8 +522,11 @@ mod tests {
             ["sdm.devices.events.Odd0001", "motion"],
             "one without session, one with"
         );
-        assert_eq!(joins(&unthreaded).len(), 1);
-        assert_eq!(NotificationId(joins(&unthreaded)[0].session.0), parts[1].id);
+        assert_eq!(session_clips(&unthreaded).len(), 1);
+        assert_eq!(
+            NotificationId(session_clips(&unthreaded)[0].session.0),
+            contributions[1].id
+        );
     }
 
     #[test]

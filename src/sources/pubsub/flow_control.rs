@@ -9,9 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::config;
 
-/// Room for messages and their bytes, shared by all streams.
+/// Permits for messages and their bytes, shared by all streams.
 #[derive(Clone, Debug)]
-pub(super) struct Limit {
+pub(super) struct FlowControl {
     messages: Arc<Semaphore>,
     bytes: Arc<Semaphore>,
     max_bytes: u32,
@@ -19,12 +19,12 @@ pub(super) struct Limit {
 
 /// The room that one message takes, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Permit {
     _message: OwnedSemaphorePermit,
     _bytes: OwnedSemaphorePermit,
 }
 
-impl Limit {
+impl FlowControl {
     pub(super) fn new(settings: &config::Pubsub) -> Self {
         // Semaphores count to 2^32 - 1 at once; the largest setting is one more.
         let max_bytes = u32::try_from(settings.max_outstanding_bytes).unwrap_or(u32::MAX);
@@ -39,14 +39,14 @@ impl Limit {
 
     /// Waits for room for a message of that size. One larger than everything waits for all room.
     /// `None` is never returned, as nobody closes the semaphores.
-    pub(super) async fn enter(&self, bytes: usize) -> Option<Room> {
+    pub(super) async fn enter(&self, bytes: usize) -> Option<Permit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
         let message = Arc::clone(&self.messages).acquire_owned().await.ok()?;
         let bytes = Arc::clone(&self.bytes)
             .acquire_many_owned(bytes)
             .await
             .ok()?;
-        Some(Room {
+        Some(Permit {
             _message: message,
             _bytes: bytes,
         })
@@ -71,9 +71,9 @@ mod tests {
         }
     }
 
-    fn limit(messages: usize, bytes: u32) -> Limit {
+    fn limit(messages: usize, bytes: u32) -> FlowControl {
         let semaphore = |size| Arc::new(Semaphore::new(size));
-        Limit {
+        FlowControl {
             messages: semaphore(messages),
             bytes: semaphore(bytes as usize),
             max_bytes: bytes,

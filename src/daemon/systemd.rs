@@ -1,4 +1,4 @@
-//! What the supervisor that started the process (systemd) is told: that the service is ready, how
+//! What the supervisor that started the process (systemd) is sent: that the service is ready, how
 //! it does, and that it stops.
 //!
 //! This is sd_notify(3): datagrams to the socket that `NOTIFY_SOCKET` names. Without that variable
@@ -21,21 +21,21 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 /// Says that the service is ready, and from then on how it does, until `stop` holds true. If it
 /// can't be said once, it isn't tried again.
 pub(super) fn start(health: Arc<Health>, clock: Clock, stop: watch::Receiver<bool>) {
-    if tell(&[NotifyState::Ready]) {
+    if notify(&[NotifyState::Ready]) {
         tokio::spawn(keep_informed(health, clock, stop));
     }
 }
 
 /// Says that the service stops.
 pub(super) fn stopping() {
-    tell(&[NotifyState::Stopping]);
+    notify(&[NotifyState::Stopping]);
 }
 
 async fn keep_informed(health: Arc<Health>, clock: Clock, mut stop: watch::Receiver<bool>) {
     let pause = pause(sd_notify::watchdog_enabled());
     while !*stop.borrow() {
         let now = clock.now();
-        tell(&report(&health, now, &health.status(now)));
+        notify(&report(&health, now, &health.status(now)));
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             _ = stop.wait_for(|stop| *stop) => {}
@@ -56,13 +56,13 @@ fn report<'a>(health: &Health, now: ClockTime, status: &'a str) -> Vec<NotifySta
     states
 }
 
-fn tell(states: &[NotifyState<'_>]) -> bool {
+fn notify(states: &[NotifyState<'_>]) -> bool {
     // The supervisor may be slow to read, and this socket waits for it.
-    let told = tokio::task::block_in_place(|| sd_notify::notify(states));
-    if let Err(error) = &told {
+    let sent = tokio::task::block_in_place(|| sd_notify::notify(states));
+    if let Err(error) = &sent {
         tracing::warn!(%error, "failed to notify the supervisor by the socket in NOTIFY_SOCKET");
     }
-    told.is_ok()
+    sent.is_ok()
 }
 
 #[cfg(test)]

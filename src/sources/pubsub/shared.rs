@@ -14,13 +14,13 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::Value;
 
-use super::status::{AuthStage, SourceEvent};
+use super::stream_event::{AuthStage, SourceEvent};
 use crate::clock::Clock;
 use crate::config;
 use crate::event::ClockTime;
 
 /// See the module's documentation.
-pub(super) struct Context {
+pub(super) struct Shared {
     pub(super) settings: config::Pubsub,
     pub(super) clock: Clock,
     events: Box<dyn Fn(SourceEvent) + Send + Sync>,
@@ -29,13 +29,13 @@ pub(super) struct Context {
     last_message: AtomicI64,
 }
 
-impl fmt::Debug for Context {
+impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").finish_non_exhaustive()
+        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 
-impl Context {
+impl Shared {
     pub(super) fn new(
         settings: config::Pubsub,
         clock: Clock,
@@ -139,12 +139,12 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::clone(&seen);
         let clock = Clock::start(ClockTime::default());
-        let context = Context::new(settings, clock, move |event| {
+        let shared = Shared::new(settings, clock, move |event| {
             events.lock().unwrap().push(event)
         });
         let token = || {
             let data = HeaderMap::new();
-            context.observe_token(&Ok(CacheableResource::New {
+            shared.observe_token(&Ok(CacheableResource::New {
                 entity_tag: EntityTag::new(),
                 data,
             }));
@@ -152,14 +152,14 @@ mod tests {
         };
         let good = SourceEvent::TokenOk { expiry: None };
         assert_eq!(token(), [good]);
-        context.auth_failed(AuthStage::Request);
+        shared.auth_failed(AuthStage::Request);
         assert_eq!(
             token(),
             [SourceEvent::AuthFailed {
                 stage: AuthStage::Request
             }]
         );
-        context.token_accepted();
+        shared.token_accepted();
         assert_eq!(token(), [good, good]);
     }
 

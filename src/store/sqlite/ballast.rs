@@ -1,6 +1,6 @@
-//! The reserve: a file of no content beside the store, given up on a full disk.
+//! The ballast: a file of no content beside the store, given up on a full disk.
 //!
-//! Deleting rows needs room in the log before it makes any. Without the reserve, a disk that is
+//! Deleting rows needs room in the log before it makes any. Without the ballast, a disk that is
 //! full would stay full.
 
 use std::fs::{self, File};
@@ -12,28 +12,28 @@ use super::open::{folder_of, private, with_suffix};
 /// A trim of 128 rows of each table, and of records that lie side by side, changes at most some
 /// 1,300 pages of 4 KiB (10 per row, were each in another corner of each index): 5 MiB of log, and
 /// its shared index.
-const RESERVE_BYTES: u64 = 8 << 20;
+const BALLAST_BYTES: u64 = 8 << 20;
 
 /// Bytes written at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Where the reserve of a store is.
+/// Where the ballast of a store is.
 pub(super) fn path(store: &Path) -> PathBuf {
-    with_suffix(store, ".reserve")
+    with_suffix(store, ".ballast")
 }
 
-/// Makes the reserve, unless it is there. Leaves nothing behind if there is no room for it, and for
+/// Makes the ballast, unless it is there. Leaves nothing behind if there is no room for it, and for
 /// so many bytes more, which it doesn't keep.
 pub(super) fn make(store: &Path, beside: u64) -> io::Result<()> {
     let path = path(store);
     if path
         .metadata()
-        .is_ok_and(|found| found.len() >= RESERVE_BYTES)
+        .is_ok_and(|found| found.len() >= BALLAST_BYTES)
     {
         return Ok(());
     }
     // Not by trial alone: other programs would find the disk full meanwhile.
-    if free_bytes(store).is_some_and(|free| free < RESERVE_BYTES + beside) {
+    if free_bytes(store).is_some_and(|free| free < BALLAST_BYTES + beside) {
         return Err(io::ErrorKind::StorageFull.into());
     }
     let file = private(File::options().create(true).truncate(true)).open(&path)?;
@@ -50,16 +50,16 @@ fn free_bytes(store: &Path) -> Option<u64> {
 fn fill(mut file: File, beside: u64) -> io::Result<()> {
     let mut noise = fastrand::Rng::with_seed(0);
     let mut chunk = vec![0; CHUNK_BYTES];
-    for _ in 0..(RESERVE_BYTES + beside) / CHUNK_BYTES as u64 {
+    for _ in 0..(BALLAST_BYTES + beside) / CHUNK_BYTES as u64 {
         noise.fill(&mut chunk);
         file.write_all(&chunk)?;
     }
-    file.set_len(RESERVE_BYTES)?;
+    file.set_len(BALLAST_BYTES)?;
     file.sync_all()
 }
 
-/// Gives the reserve's space back to the disk.
-pub(super) fn give_up(store: &Path) -> io::Result<()> {
+/// Gives the ballast's space back to the disk.
+pub(super) fn release_ballast(store: &Path) -> io::Result<()> {
     match fs::remove_file(path(store)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
