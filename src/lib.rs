@@ -36,6 +36,8 @@ pub mod config;
 
 pub mod clock;
 
+pub mod text;
+
 pub mod metrics;
 
 pub mod health;

@@ -20,8 +20,9 @@ use crate::cli::EXIT_BAD_CONFIG;
 use crate::clock::Clock;
 use crate::config::{self, Faults, Log, LogLevel, Settings, SinkKind};
 use crate::event::ClockTime;
-use crate::sources::pubsub::{Finding, Probe, error_chain};
+use crate::sources::pubsub::{Finding, Probe};
 use crate::telemetry;
+use crate::text::error_chain;
 
 /// No hearthd is older: a clock that is behind this was never set. 2025-01-01.
 const EARLIEST: i64 = 1_735_689_600;

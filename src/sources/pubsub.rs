@@ -25,7 +25,7 @@ use tokio::task::JoinSet;
 
 use self::attempts::Attempts;
 pub use self::auth::{Origin, credentials, key_file};
-pub use self::error::{SourceError, error_chain};
+pub use self::error::SourceError;
 use self::flow_control::{FlowControl, Permit};
 pub use self::probe::{Finding, Probe};
 use self::shared::Shared;

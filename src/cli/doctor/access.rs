@@ -14,7 +14,8 @@ use serde_json::Value;
 use super::Line;
 use crate::clock::Clock;
 use crate::config::{Endpoint, Pubsub};
-use crate::sources::pubsub::{self, error_chain, expiry_of, key_file};
+use crate::sources::pubsub::{self, expiry_of, key_file};
+use crate::text::error_chain;
 
 /// Where Google's Pub/Sub is.
 const GOOGLE: &str = "https://pubsub.googleapis.com";

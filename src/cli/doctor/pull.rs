@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, watch};
 use super::Line;
 use crate::clock::Clock;
 use crate::config::Pubsub;
-use crate::sources::pubsub::{OpenReason, Source, SourceEvent, StreamFailure, error_chain};
+use crate::sources::pubsub::{OpenReason, Source, SourceEvent, StreamFailure};
+use crate::text::error_chain;
 
 /// Longest wait for a stream to open or fail: the source needs 4 s to tell an open stream that
 /// brings nothing from a dead one, and a refusal comes within one.

@@ -9,8 +9,8 @@ use bytesize::ByteSize;
 
 use super::Line;
 use crate::config;
-use crate::sources::pubsub::error_chain;
 use crate::store::{QUARANTINE_MAX_BYTES, Sqlite, Store, StoreError};
+use crate::text::error_chain;
 
 /// The lines for the store and its disk.
 pub(super) fn check(settings: &config::Store) -> Vec<Line> {

@@ -11,8 +11,9 @@ use google_cloud_auth::credentials::service_account::{self, AccessSpecifier};
 use google_cloud_auth::credentials::{self, Credentials, anonymous, external_account};
 use serde_json::Value;
 
-use super::error::{SourceError, error_chain};
+use super::error::SourceError;
 use crate::config::{Endpoint, Pubsub, Secret};
+use crate::text::error_chain;
 
 /// All that hearthd asks for: to use Pub/Sub.
 const SCOPE: &str = "https://www.googleapis.com/auth/pubsub";

@@ -10,9 +10,10 @@ use google_cloud_gax::retry_policy::NeverRetry;
 use google_cloud_pubsub::client::SubscriptionAdmin;
 use google_cloud_pubsub::model::Subscription;
 
-use super::error::{SourceError, error_chain};
+use super::error::SourceError;
 use super::stream_event::AuthStage;
 use crate::config;
+use crate::text::error_chain;
 
 /// Longest wait for the answer. Google's take well under a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);

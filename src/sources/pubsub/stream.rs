@@ -18,13 +18,14 @@ use super::Ack;
 use super::attempts::{Attempts, Observed};
 use super::auth;
 use super::backoff::Backoff;
-use super::error::{SourceError, error_chain};
+use super::error::SourceError;
 use super::flow_control::FlowControl;
 use super::shared::Shared;
 use super::stream_event::{OpenReason, Reopen, SourceEvent, StreamFailure};
 use super::stream_state::StreamState;
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
 use crate::sources::{Delivery, Incoming};
+use crate::text::error_chain;
 
 /// Longest wait for the last acks at the end. They leave every 100 ms, so this is long for a
 /// healthy server and short for the supervisor that waits; acks that don't make it cost a

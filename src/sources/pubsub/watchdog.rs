@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth;
-use super::error::error_chain;
 use super::probe::{Finding, Probe};
 use super::shared::Shared;
 use super::stream_event::{AuthStage, Reopen, SourceEvent};
 use super::stream_state::StreamState;
 use crate::event::ClockTime;
+use crate::text::error_chain;
 
 /// Longest time between two looks: the key file and the silence are checked as often.
 const TICK: Duration = Duration::from_secs(1);
