@@ -14,7 +14,7 @@ pub mod run;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ use serde::Serialize;
 use crate::config::{Faults, Settings};
 use crate::daemon::DaemonError;
 use crate::sources::pubsub::SourceError;
-use crate::store::{Sqlite, Store, StoreError};
+use crate::store::{Reader, StoreError, Writer};
 
 /// The arguments are wrong.
 pub const EXIT_USAGE: u8 = 64;
@@ -93,30 +93,29 @@ pub struct StoreArgs {
 
 impl StoreArgs {
     /// Opens the store for reading, beside a running service.
-    fn open(&self, environment: &BTreeMap<String, String>) -> anyhow::Result<Store> {
-        let open = |path: &Path| Ok(Store::Sqlite(Box::new(Sqlite::open_read_only(path)?)));
-        match &self.store {
-            Some(path) => open(path),
-            None => open(
+    fn open(&self, environment: &BTreeMap<String, String>) -> anyhow::Result<Reader> {
+        Ok(match &self.store {
+            Some(path) => Reader::open(path)?,
+            None => Reader::open(
                 &Settings::load(self.config.as_deref(), environment)?
                     .store
                     .path,
-            ),
-        }
+            )?,
+        })
     }
 
     /// Opens the store for writing, with the settings: refused while a service runs on it.
     fn open_for_writing(
         &self,
         environment: &BTreeMap<String, String>,
-    ) -> anyhow::Result<(Store, Settings)> {
+    ) -> anyhow::Result<(Writer, Settings)> {
         let settings = Settings::load(self.config.as_deref(), environment)?;
         let path = self.store.as_ref().unwrap_or(&settings.store.path);
         // Opening for writing would make one.
         if !path.exists() {
             return Err(StoreError::Missing { path: path.clone() }.into());
         }
-        Ok((Store::Sqlite(Box::new(Sqlite::open(path)?)), settings))
+        Ok((Writer::open(path)?, settings))
     }
 }
 

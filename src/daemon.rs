@@ -26,7 +26,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::sinks::{Progress, Sink};
 use crate::sources::pubsub::{Source, SourceError, SourceEvent};
-use crate::store::{Sqlite, Store, StoreError};
+use crate::store::{Admin, Commit, SinkStart, StoreError, Writer};
 
 /// Messages between the source and the decoder, and between it and the pipeline: a batch each, so
 /// that none waits for the other. More would only be leased longer.
@@ -75,7 +75,7 @@ impl DaemonError {
 pub async fn run(
     settings: &Settings,
     pubsub: &Pubsub,
-    mut store: Store,
+    mut store: Writer,
     reload: Reload,
 ) -> Result<(), DaemonError> {
     let names: Vec<&str> = settings
@@ -84,7 +84,7 @@ pub async fn run(
         .map(|sink| sink.name.as_str())
         .collect();
     let metrics = Arc::new(Metrics::new(&names)?);
-    store.set_sinks(names.into_iter().map(ToOwned::to_owned).collect());
+    set_sinks(&mut store, &names)?;
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
     let clock = Clock::start(stored);
@@ -141,6 +141,24 @@ pub async fn run(
     outcome
 }
 
+/// A new sink begins with the oldest record that is kept.
+fn set_sinks(store: &mut Writer, names: &[&str]) -> Result<(), StoreError> {
+    let first = store.reader()?.snapshot()?.first_sequence()?;
+    let cursor = first.map_or(0, |first| first.saturating_sub(1));
+    let start = |name: &&str| SinkStart {
+        name: (*name).to_owned(),
+        cursor,
+    };
+    let commit = Commit {
+        admin: vec![Admin::SetSinks(names.iter().map(start).collect())],
+        ..Commit::default()
+    };
+    match store.commit(commit) {
+        Err(error) if !error.is_full() => Err(error),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn start_sinks(
     settings: &Settings,
     metrics: &Arc<Metrics>,
@@ -153,7 +171,7 @@ fn start_sinks(
     }
     let mut sinks = JoinSet::new();
     for sink in &settings.sinks {
-        let journal = Store::Sqlite(Box::new(Sqlite::open_read_only(&settings.store.path)?));
+        let journal = service.reader()?;
         let sink = Sink::new(sink, journal, Arc::clone(metrics))?;
         sinks.spawn(sink.run(
             service.committed.subscribe(),

@@ -17,6 +17,7 @@ use crate::event::{Platform, Reason, ResourceKind};
 use crate::sinks::DeliveryOutcome;
 use crate::sources::pubsub::{AuthStage, OpenReason};
 use crate::store::Operation;
+use strum::VariantArray as _;
 
 /// The metrics of a running service.
 #[derive(Debug)]
@@ -138,7 +139,7 @@ struct StoreHealth {
 
 impl StoreHealth {
     fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
-        let operations = Operation::ALL.map(Operation::as_str);
+        let operations: Vec<&str> = Operation::VARIANTS.iter().map(AsRef::as_ref).collect();
         Ok(Self {
             commit: r.histogram("store_commit_seconds", "Time of a commit, with its sync.")?,
             bytes: r.gauge("store_bytes", "Size of the store's files.")?,

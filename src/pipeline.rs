@@ -5,6 +5,7 @@
 //! the engine holds is never ahead of the store by more than the step at hand.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 
 use crate::clock::Stopwatch;
 use crate::engine::change::{Quarantined, Tally};
@@ -13,16 +14,11 @@ use crate::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason, ReceivedAt
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{
-    JournalRow, QUARANTINE_MAX_BYTES, Retention, Store, StoreError, Trimmed, quarantine_bytes,
-};
+use crate::store::{Commit, JournalRow, Retention, StoreError, Upkeep, Writer};
 
 /// Most messages of one step, and so of one transaction: at 256 the sync of the log costs each
 /// message little, and a step stays within milliseconds.
 pub const MAX_BATCH: usize = 256;
-
-/// Trims per bound of time or size, so that the store stays within a sixteenth of each.
-const TRIMS_PER_BOUND: u32 = 16;
 
 /// What the pipeline depends on.
 #[derive(Clone, Debug)]
@@ -41,7 +37,7 @@ pub struct Committed {
     /// What to count.
     pub tally: Tally,
     /// The new records of the journal.
-    pub records: Vec<JournalRow>,
+    pub records: Vec<Arc<JournalRow>>,
     /// Seconds that the commit took; `None` if there was nothing to write.
     pub commit_seconds: Option<f64>,
 }
@@ -120,12 +116,9 @@ impl Retriable {
 #[derive(Debug)]
 pub struct Pipeline {
     settings: PipelineSettings,
-    store: Store,
+    store: Writer,
     /// `None` after a failed commit: what it held was never written, so it is thrown away.
     engine: Option<Engine>,
-    next_trim: ClockTime,
-    /// Bytes of records, and of messages in quarantine, written since the last trim.
-    bytes_since_trim: [u64; 2],
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
@@ -134,18 +127,15 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Goes on where the store left off.
-    pub fn open(store: Store, settings: PipelineSettings) -> Result<Self, StoreError> {
+    pub fn open(store: Writer, settings: PipelineSettings) -> Result<Self, StoreError> {
         tracing::trace!("restoring");
         let restored = store.restore()?;
         let received = restored.held.len() as u64;
         let engine = Some(Engine::restore(settings.engine, restored));
-        let next_trim = ClockTime::default();
         Ok(Self {
             settings,
             store,
             engine,
-            next_trim,
-            bytes_since_trim: [0; 2],
             received,
             settled: 0,
         })
@@ -254,11 +244,6 @@ impl Pipeline {
             Err(panic) => return Ok(Err(panic)),
         };
         changes.retried = retried.map(|(id, _)| id);
-        let quarantined = changes
-            .quarantined
-            .iter()
-            .map(quarantine_bytes)
-            .sum::<u64>();
         let mut committed = Committed {
             tally: changes.tally.clone(),
             ..Committed::default()
@@ -266,17 +251,11 @@ impl Pipeline {
         if !changes.is_empty() {
             tracing::trace!("committing");
             let watch = Stopwatch::start();
-            committed.records = self.store.commit(changes)?;
+            committed.records = self.store.commit(Commit::from(changes))?.records;
             committed.commit_seconds = Some(watch.seconds());
         }
         self.engine = Some(engine);
         let tally = &committed.tally;
-        self.bytes_since_trim[0] += committed
-            .records
-            .iter()
-            .map(|row| row.line.len() as u64)
-            .sum::<u64>();
-        self.bytes_since_trim[1] += quarantined;
         self.received += tally.received;
         self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
         Ok(Ok(committed))
@@ -289,29 +268,13 @@ impl Pipeline {
         }
     }
 
-    /// Forgets what is past its retention, if that is due; when there is more, at once again.
-    pub fn trim(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
-        let Retention {
-            horizon,
-            journal_age,
-            journal_bytes,
-        } = self.settings.retention;
-        let bounds = [journal_bytes, QUARANTINE_MAX_BYTES];
-        let is_much = |(written, bound)| written >= bound / u64::from(TRIMS_PER_BOUND);
-        if now < self.next_trim && !self.bytes_since_trim.into_iter().zip(bounds).any(is_much) {
-            return Ok(Trimmed::default());
-        }
-        tracing::trace!("trimming");
-        let trimmed = self.store.trim(now, &self.settings.retention)?;
-        if !trimmed.more {
-            self.next_trim = now.after(horizon.min(journal_age) / TRIMS_PER_BOUND);
-            self.bytes_since_trim = [0; 2];
-        }
-        Ok(trimmed)
+    /// Keeps the store within its retention, if that is due: see [`Writer::upkeep`].
+    pub fn upkeep(&mut self, now: ClockTime) -> Result<Upkeep, StoreError> {
+        self.store.upkeep(now, &self.settings.retention)
     }
 
-    /// Makes room on a full disk, whatever is due: see [`Store::free_space`].
-    pub fn free_space(&mut self, now: ClockTime) -> Result<Trimmed, StoreError> {
+    /// Makes space on a full disk, whatever is due: see [`Writer::free_space`].
+    pub fn free_space(&mut self, now: ClockTime) -> Result<Upkeep, StoreError> {
         self.store.free_space(now, &self.settings.retention)
     }
 
@@ -351,12 +314,12 @@ impl Pipeline {
     }
 
     /// The store.
-    pub fn store(&self) -> &Store {
+    pub fn store(&self) -> &Writer {
         &self.store
     }
 
     /// The store, to move a cursor or forget its journal.
-    pub fn store_mut(&mut self) -> &mut Store {
+    pub fn store_mut(&mut self) -> &mut Writer {
         &mut self.store
     }
 

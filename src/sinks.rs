@@ -15,7 +15,7 @@ use crate::clock::Stopwatch;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::record::RecordKind;
-use crate::store::{JournalRow, Store, StoreError};
+use crate::store::{JournalRow, Reader, StoreError};
 
 /// Records read from the journal at once: some 300 KiB.
 const PAGE: usize = 256;
@@ -62,7 +62,7 @@ pub struct Sink {
     name: String,
     records: Vec<RecordKind>,
     target: Stdout,
-    journal: Store,
+    journal: Reader,
     cursor: u64,
     metrics: Arc<Metrics>,
 }
@@ -71,13 +71,15 @@ impl Sink {
     /// A sink that goes on behind the last record it has settled, as `journal` has it.
     pub fn new(
         settings: &config::Sink,
-        journal: Store,
+        journal: Reader,
         metrics: Arc<Metrics>,
     ) -> Result<Self, StoreError> {
         let target = match settings.kind {
             config::SinkKind::Stdout => Stdout,
         };
-        let cursor = journal.cursor(&settings.name)?;
+        let sinks = journal.snapshot()?.sinks()?;
+        let known = sinks.iter().find(|sink| sink.name == settings.name);
+        let cursor = known.map_or(0, |sink| sink.cursor);
         let (name, records) = (settings.name.clone(), settings.records.clone());
         Ok(Self {
             name,
@@ -144,10 +146,8 @@ impl Sink {
     }
 
     fn deliver_page(&mut self, committed: u64) -> Result<(), String> {
-        let page = self
-            .journal
-            .journal(self.cursor, PAGE)
-            .map_err(|error| error.to_string())?;
+        let read = || self.journal.snapshot()?.journal(self.cursor, PAGE);
+        let page = read().map_err(|error| error.to_string())?;
         // What is not there any more is a dead letter, or was never owed.
         let last = page.last().map_or(committed, |row| row.sequence);
         let wanted: Vec<&JournalRow> = page

@@ -1,214 +1,45 @@
-//! What survives: one transaction per batch, read back at start.
+//! What survives: one transaction per step, read back at start.
 //!
-//! The closed list of stores, and what they have in common. A store decides nothing: it writes the
-//! engine's [`Changes`] as they are, numbers the journal, and forgets what is past its retention.
+//! The closed list of stores. A store decides nothing: it writes the engine's changes as they are,
+//! numbers the journal, and forgets what is past its retention. One [`Writer`] writes; any number
+//! of [`Reader`]s read beside it, each on a snapshot.
 
 mod error;
 pub mod memory;
+mod rows;
 pub mod sqlite;
 
-use std::time::Duration;
+use std::path::Path;
 
-pub use self::error::{Operation, StoreError};
+pub use self::error::{Operation, StoreError, StoreErrorKind};
 pub use self::memory::Memory;
-pub use self::sqlite::Sqlite;
-use crate::engine::change::{Changes, Quarantined};
+pub use self::rows::{
+    Admin, Commit, Committed, DeadLetter, DeadLetterRange, DeadLetterReason, DeadLetterRow,
+    JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, Settlement, ShownRow, SinkRow,
+    SinkStart, Upkeep,
+};
+use crate::engine::change::Quarantined;
+use crate::engine::graph::Node;
 use crate::engine::notifications::Notification;
+use crate::engine::traits::TraitRow;
 use crate::engine::{Loaded, Lookup, Restored};
-use crate::event::{ClockTime, NotificationId};
-use crate::record::{Record, RecordKind};
+use crate::event::{ClockTime, NotificationId, ResourceName};
 
-/// Most bytes of quarantined messages kept; the oldest go first. A broken publisher must not fill
-/// the disk that the journal needs.
-pub const QUARANTINE_MAX_BYTES: u64 = 256 << 20;
-
-/// What a quarantined message takes beside its texts, rounded up: times, key, numbers, SQLite's
-/// own. Without it, millions of empty messages would count as nothing.
-const QUARANTINE_ROW_BYTES: u64 = 256;
-
-/// Most rows removed per table in one go: as many as there are messages in a step. So forgetting
-/// stalls the pipeline about as long as a step does, and keeps up with messages that each bring a
-/// few rows, which all but broken ones do.
-pub const TRIM_ROWS: usize = 256;
-
-/// How long things are kept.
-#[derive(Clone, Copy, Debug)]
-pub struct Retention {
-    /// Dedupe keys, closed notifications, clips of sessions, last releases.
-    pub horizon: Duration,
-    /// Journal records.
-    pub journal_age: Duration,
-    /// Bytes of journal records.
-    pub journal_bytes: u64,
-}
-
-/// What a trim left behind.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Trimmed {
-    /// There is more to forget.
-    pub more: bool,
-    /// Records that were forgotten before their sink had settled them.
-    pub lost: Vec<DeadLetterRange>,
-    /// Messages that quarantine had no room for any more.
-    pub quarantine_evicted: usize,
-}
-
-/// A range of records that a sink lost, kept as its dead letter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeadLetterRange {
-    /// The sink.
-    pub sink: String,
-    /// The first record.
-    pub first: u64,
-    /// The last record.
-    pub last: u64,
-    /// Why.
-    pub loss: DeadLetterReason,
-}
-
-/// Why a sink lost records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeadLetterReason {
-    /// They took the room of newer ones.
-    JournalFull,
-    /// They were too old.
-    JournalExpired,
-}
-
-impl DeadLetterReason {
-    /// The name used in dead letters.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::JournalFull => "journal_full",
-            Self::JournalExpired => "journal_expired",
-        }
-    }
-
-    /// What happened, and what to do.
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::JournalFull => {
-                "the journal is full: this sink lost records; bring it back, or raise \
-                 store.journal_max_size"
-            }
-            Self::JournalExpired => {
-                "records grew too old: this sink lost them; bring it back, or raise \
-                 store.journal_max_age"
-            }
-        }
-    }
-}
-
-/// One record of the journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalRow {
-    /// Its number.
-    pub sequence: u64,
-    /// What it tells of.
-    pub kind: RecordKind,
-    /// The resource that it is about.
-    pub subject: String,
-    /// The record, one line of JSON.
-    pub line: String,
-}
-
-impl JournalRow {
-    /// The records that follow the one with the number `last`.
-    fn number(records: Vec<Record>, last: u64) -> Vec<Self> {
-        let row = |(mut record, sequence): (Record, u64)| Self {
-            sequence,
-            kind: record.kind,
-            subject: std::mem::take(&mut record.subject),
-            line: record.into_line(sequence),
-        };
-        records.into_iter().zip(last + 1..).map(row).collect()
-    }
-}
-
-/// One message in quarantine.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct QuarantineRow {
-    /// Its number.
-    pub id: i64,
-    /// When it was put there.
-    pub received_at: String,
-    /// Where it came from.
-    pub platform: String,
-    /// Why it is there.
-    pub reason: String,
-    /// What exactly is wrong.
-    pub detail: String,
-    /// The transport's id.
-    pub message_id: String,
-    /// `file:line`, if it came from a file.
-    pub place: Option<String>,
-    /// The message as it came.
-    #[serde(serialize_with = "as_base64")]
-    pub raw: Vec<u8>,
-}
-
-impl QuarantineRow {
-    fn new(id: i64, message: &Quarantined) -> Self {
-        let raw = &message.raw;
-        Self {
-            id,
-            received_at: raw.received_at.0.to_string(),
-            platform: raw.platform.as_str().to_owned(),
-            reason: message.reject.reason.as_str().to_owned(),
-            detail: message.reject.detail.clone(),
-            message_id: raw.message_id.to_string(),
-            place: raw.place.clone(),
-            raw: raw.body.to_vec(),
-        }
-    }
-}
-
-/// Bytes that a message takes in quarantine, about.
-pub(crate) fn quarantine_bytes(message: &Quarantined) -> u64 {
-    let Quarantined { raw, reject, .. } = message;
-    let texts = [
-        reject.detail.len(),
-        raw.message_id.len(),
-        raw.place.as_ref().map_or(0, String::len),
-    ];
-    let texts = texts.into_iter().sum::<usize>() + raw.body.len();
-    texts as u64 + QUARANTINE_ROW_BYTES
-}
-
-/// Records that a sink will not get, one range of the journal.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct DeadLetterRow {
-    /// Its number.
-    pub id: i64,
-    /// When the last of them was given up, RFC 3339.
-    pub at: String,
-    /// The sink.
-    pub sink: String,
-    /// The first record's number.
-    pub first_sequence: u64,
-    /// The last record's number.
-    pub last_sequence: u64,
-    /// Why: see [`DeadLetterReason`].
-    pub reason: String,
-}
-
-fn as_base64<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
-    use base64::Engine as _;
-    to.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))
-}
-
-/// A store: where the engine's state and the journal live.
+/// The only way to change a store. There is one for each store at a time.
 #[derive(Debug)]
-pub enum Store {
+pub enum Writer {
     /// For replay and tests: gone with the process.
-    Memory(Box<Memory>),
+    Memory(Memory),
     /// A file that survives.
-    Sqlite(Box<Sqlite>),
+    Sqlite(Box<sqlite::Writer>),
 }
 
-impl Store {
+impl Writer {
+    /// Opens a store's file, and makes it if there is none.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Box::new(sqlite::Writer::open(path)?)))
+    }
+
     /// What the engine needs to go on.
     pub fn restore(&self) -> Result<Restored, StoreError> {
         match self {
@@ -225,57 +56,125 @@ impl Store {
         }
     }
 
-    /// Writes all changes or none; returns the new rows of the journal. When this returns, they
-    /// survive a loss of power (as far as the store survives at all).
-    pub fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
+    /// Writes all of it or nothing. When this returns, it survives a loss of power (as far as the
+    /// store survives at all).
+    pub fn commit(&mut self, commit: Commit) -> Result<Committed, StoreError> {
         match self {
-            Self::Memory(memory) => memory.commit(changes),
-            Self::Sqlite(sqlite) => sqlite.commit(changes),
+            Self::Memory(memory) => memory.commit(commit),
+            Self::Sqlite(sqlite) => sqlite.commit(commit),
         }
     }
 
-    /// Forgets what is past its retention, a bounded number of rows at a time.
-    pub fn trim(&mut self, now: ClockTime, retention: &Retention) -> Result<Trimmed, StoreError> {
+    /// Keeps the store within its retention and able to go on, if that is due: forgets a bounded
+    /// number of rows, and restores what a full disk took. Cheap where nothing is due; to be called
+    /// after each commit and about once a second.
+    pub fn upkeep(&mut self, now: ClockTime, retention: &Retention) -> Result<Upkeep, StoreError> {
         match self {
-            Self::Memory(memory) => {
-                let quarantine_evicted = memory.trim(now, retention);
-                Ok(Trimmed {
-                    quarantine_evicted,
-                    ..Trimmed::default()
-                })
-            }
+            Self::Memory(memory) => Ok(memory.trim(now, retention)),
+            Self::Sqlite(sqlite) => sqlite.upkeep(now, retention),
+        }
+    }
+
+    /// Forgets what is past its retention, due or not, a bounded number of rows.
+    pub fn trim(&mut self, now: ClockTime, retention: &Retention) -> Result<Upkeep, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.trim(now, retention)),
             Self::Sqlite(sqlite) => sqlite.trim(now, retention),
         }
     }
 
-    /// Makes what room it can on a full disk: gives up its reserve, forgets what is past its
-    /// retention, empties the log, and takes the reserve back if that is possible. `more` means
-    /// that calling it again would forget more.
-    ///
-    /// The caller of a store:
-    /// 1. after opening it: [`Store::restore_ballast`]; if that fails, says so and carries on;
-    /// 2. when something fails and [`StoreError::is_full`]: keeps the messages unacked, stops
-    ///    pulling, calls this and tries again after a pause, until it works;
-    /// 3. from time to time, if the reserve could not be restored: tries that again. A disk that
-    ///    fills up without a reserve stays full until somebody else makes room.
+    /// Makes what space it can on a full disk ([`StoreErrorKind::Full`]): releases its ballast
+    /// file, forgets what is past its retention, and writes the WAL back. [`Upkeep::more`] means
+    /// that another call would forget more.
     pub fn free_space(
         &mut self,
         now: ClockTime,
         retention: &Retention,
-    ) -> Result<Trimmed, StoreError> {
+    ) -> Result<Upkeep, StoreError> {
         match self {
-            Self::Memory(_) => self.trim(now, retention),
+            Self::Memory(memory) => Ok(memory.trim(now, retention)),
             Self::Sqlite(sqlite) => sqlite.free_space(now, retention),
         }
     }
 
-    /// Makes the reserve for a full disk if it is not there: 8 MiB beside the store. Costs a look
-    /// at a file if it is there. An error ([`StoreError::is_full`] or another) leaves the store
-    /// usable.
+    /// Makes sure of the ballast file that lets a full disk be mended. An error leaves the store
+    /// usable. It costs a look at a file where it is there.
     pub fn restore_ballast(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
             Self::Sqlite(sqlite) => sqlite.restore_ballast(),
+        }
+    }
+
+    /// A message in quarantine, as it was put there; `None` if there is no such row.
+    pub fn quarantined(&self, id: i64) -> Result<Option<Quarantined>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.quarantined(id)),
+            Self::Sqlite(sqlite) => sqlite.quarantined(id),
+        }
+    }
+
+    /// A reader of this store, which sees what is committed.
+    pub fn reader(&self) -> Result<Reader, StoreError> {
+        Ok(match self {
+            Self::Memory(memory) => Reader::Memory(memory.clone()),
+            Self::Sqlite(sqlite) => Reader::Sqlite(Box::new(sqlite.reader()?)),
+        })
+    }
+
+    /// Bytes that it takes, about.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Memory(memory) => memory.bytes(),
+            Self::Sqlite(sqlite) => sqlite.bytes(),
+        }
+    }
+}
+
+/// Reads a store beside its writer. It has no method that writes.
+#[derive(Debug)]
+pub enum Reader {
+    Memory(Memory),
+    Sqlite(Box<sqlite::Reader>),
+}
+
+impl Reader {
+    /// Opens a store's file for reading, beside the process that writes it.
+    pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Box::new(sqlite::Reader::open(path)?)))
+    }
+
+    /// The store as it is now. The snapshot holds up the writing back of the WAL, so it is to be
+    /// short; it fails by itself when it takes too long.
+    pub fn snapshot(&self) -> Result<Snapshot<'_>, StoreError> {
+        Ok(match self {
+            Self::Memory(memory) => Snapshot::Memory(memory),
+            Self::Sqlite(sqlite) => Snapshot::Sqlite(sqlite.snapshot()?),
+        })
+    }
+
+    /// Bytes that the store takes, about.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Memory(memory) => memory.bytes(),
+            Self::Sqlite(sqlite) => sqlite.bytes(),
+        }
+    }
+}
+
+/// A store as it was at one moment.
+pub enum Snapshot<'a> {
+    /// Of a store in memory, each answer is as of its own moment: its writer is in this process.
+    Memory(&'a Memory),
+    Sqlite(sqlite::Snapshot<'a>),
+}
+
+impl Snapshot<'_> {
+    /// The engine's clock at the last commit.
+    pub fn clock(&self) -> Result<ClockTime, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.clock()),
+            Self::Sqlite(sqlite) => sqlite.clock(),
         }
     }
 
@@ -287,6 +186,22 @@ impl Store {
         }
     }
 
+    /// The rows of the graph, sorted by name.
+    pub fn nodes(&self) -> Result<Vec<(ResourceName, Node)>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.nodes()),
+            Self::Sqlite(sqlite) => sqlite.nodes(),
+        }
+    }
+
+    /// The traits of a resource, sorted by name.
+    pub fn traits(&self, resource: &ResourceName) -> Result<Vec<TraitRow>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.traits(resource)),
+            Self::Sqlite(sqlite) => sqlite.traits(resource),
+        }
+    }
+
     /// The records after a number, in order, at most `limit`.
     pub fn journal(&self, after: u64, limit: usize) -> Result<Vec<JournalRow>, StoreError> {
         match self {
@@ -295,54 +210,11 @@ impl Store {
         }
     }
 
-    /// The newest messages in quarantine, at most `limit`, oldest first.
-    pub fn quarantine(&self, limit: usize) -> Result<Vec<QuarantineRow>, StoreError> {
+    /// The number of the oldest record that is kept; `None` if none is.
+    pub fn first_sequence(&self) -> Result<Option<u64>, StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.quarantine(limit)),
-            Self::Sqlite(sqlite) => sqlite.quarantine(limit),
-        }
-    }
-
-    /// A message in quarantine, as it was put there; `None` if there is no such row (any more).
-    pub fn quarantined(&self, id: i64) -> Result<Option<Quarantined>, StoreError> {
-        match self {
-            Self::Memory(memory) => Ok(memory.quarantined(id)),
-            Self::Sqlite(sqlite) => sqlite.quarantined(id),
-        }
-    }
-
-    /// Forgets messages in quarantine, all or none of those that are there; returns how many. What
-    /// was seen stays seen: a redelivery of them is a duplicate.
-    pub fn drop_quarantined(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
-        match self {
-            Self::Memory(memory) => Ok(memory.drop_quarantined(ids)),
-            Self::Sqlite(sqlite) => sqlite.drop_quarantined(ids),
-        }
-    }
-
-    /// The newest records that sinks lost, at most `limit` ranges, oldest first. A store in memory
-    /// has none: its journal is not for sinks.
-    pub fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetterRow>, StoreError> {
-        match self {
-            Self::Memory(_) => Ok(Vec::new()),
-            Self::Sqlite(sqlite) => sqlite.dead_letters(limit),
-        }
-    }
-
-    /// Forgets ranges of records that sinks lost; returns how many of them were there.
-    pub fn drop_dead_letters(&mut self, ids: &[i64]) -> Result<usize, StoreError> {
-        match self {
-            Self::Memory(_) => Ok(0),
-            Self::Sqlite(sqlite) => sqlite.drop_dead_letters(ids),
-        }
-    }
-
-    /// Names the sinks that are owed what is in the journal: with the next trim. Until then, and by
-    /// programs that name none, those of before are. A store in memory has no sinks.
-    pub fn set_sinks(&mut self, names: Vec<String>) {
-        match self {
-            Self::Memory(_) => {}
-            Self::Sqlite(sqlite) => sqlite.set_sinks(names),
+            Self::Memory(memory) => Ok(memory.first_sequence()),
+            Self::Sqlite(sqlite) => sqlite.first_sequence(),
         }
     }
 
@@ -354,30 +226,47 @@ impl Store {
         }
     }
 
-    /// The last record that a sink has settled; 0 if none.
-    pub fn cursor(&self, sink: &str) -> Result<u64, StoreError> {
+    /// The newest messages in quarantine, at most `limit`, oldest first.
+    pub fn quarantine(&self, limit: usize) -> Result<Vec<QuarantineRow>, StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.cursor(sink)),
-            Self::Sqlite(sqlite) => sqlite.cursor(sink),
+            Self::Memory(memory) => Ok(memory.quarantine(limit)),
+            Self::Sqlite(sqlite) => sqlite.quarantine(limit),
         }
     }
 
-    /// Notes the last record that a sink has settled. It never goes back.
-    pub fn set_cursor(&mut self, sink: &str, sequence: u64) -> Result<(), StoreError> {
+    /// The ids of all messages in quarantine, oldest first.
+    pub fn quarantine_ids(&self) -> Result<Vec<i64>, StoreError> {
         match self {
-            Self::Memory(memory) => {
-                memory.set_cursor(sink, sequence);
-                Ok(())
-            }
-            Self::Sqlite(sqlite) => sqlite.set_cursor(sink, sequence),
+            Self::Memory(memory) => Ok(memory.quarantine_ids()),
+            Self::Sqlite(sqlite) => sqlite.quarantine_ids(),
         }
     }
 
-    /// Bytes that it takes, about.
-    pub fn bytes(&self) -> u64 {
+    /// The newest records that sinks did not get, at most `limit` rows, oldest first.
+    pub fn dead_letters(&self, limit: usize) -> Result<Vec<DeadLetterRow>, StoreError> {
         match self {
-            Self::Memory(memory) => memory.bytes(),
-            Self::Sqlite(sqlite) => sqlite.bytes(),
+            Self::Memory(memory) => Ok(memory.dead_letters(limit)),
+            Self::Sqlite(sqlite) => sqlite.dead_letters(limit),
+        }
+    }
+
+    /// Every sink that the store knows, sorted by name.
+    pub fn sinks(&self) -> Result<Vec<SinkRow>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.sinks()),
+            Self::Sqlite(sqlite) => sqlite.sinks(),
+        }
+    }
+
+    /// What a sink remembers of a notification that it showed.
+    pub fn shown(
+        &self,
+        sink: &str,
+        notification: NotificationId,
+    ) -> Result<Option<ShownRow>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.shown(sink, notification)),
+            Self::Sqlite(sqlite) => sqlite.shown(sink, notification),
         }
     }
 }

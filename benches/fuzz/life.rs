@@ -13,7 +13,7 @@ use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
 use hearthd::platforms::DecodeSettings;
 use hearthd::record::{self, Record};
 use hearthd::sources::Incoming;
-use hearthd::store::{Retention, Sqlite, Store};
+use hearthd::store::{Memory, Retention, Writer};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -68,7 +68,7 @@ impl<'a> Life<'a> {
         let folder = folder.map(tempfile::tempdir_in).transpose()?;
         let store = match &folder {
             Some(folder) => open_file(folder)?,
-            None => Store::Memory(Box::default()),
+            None => Writer::Memory(Memory::default()),
         };
         let pipeline = Pipeline::open(store, settings.clone())?;
         Ok(Self {
@@ -244,7 +244,7 @@ impl<'a> Life<'a> {
     /// Ends the process and starts another one on the same store.
     fn restart(&mut self) -> anyhow::Result<()> {
         let before = state(self.engine()?);
-        let in_memory = Store::Memory(Box::default());
+        let in_memory = Writer::Memory(Memory::default());
         let mut store = std::mem::replace(self.pipeline.store_mut(), in_memory);
         if let Some(folder) = &self.folder {
             drop(store);
@@ -270,7 +270,13 @@ impl<'a> Life<'a> {
         if later == ClockTime(i64::MAX) {
             return Ok(());
         }
-        let kept = self.pipeline.store().notifications()?.len();
+        let kept = self
+            .pipeline
+            .store()
+            .reader()?
+            .snapshot()?
+            .notifications()?
+            .len();
         ensure!(
             kept == 0,
             "{kept} notifications are kept beyond the horizon"
@@ -282,7 +288,7 @@ impl<'a> Life<'a> {
 
     fn trim(&mut self, now: ClockTime) -> anyhow::Result<()> {
         for _ in 0..1_000 {
-            if !self.pipeline.trim(now)?.more {
+            if !self.pipeline.upkeep(now)?.more {
                 return Ok(());
             }
         }
@@ -301,10 +307,8 @@ fn state(engine: &Engine) -> (String, String, usize, usize) {
     )
 }
 
-fn open_file(folder: &TempDir) -> anyhow::Result<Store> {
-    Ok(Store::Sqlite(Box::new(Sqlite::open(
-        &folder.path().join("hearthd.db"),
-    )?)))
+fn open_file(folder: &TempDir) -> anyhow::Result<Writer> {
+    Ok(Writer::open(&folder.path().join("hearthd.db"))?)
 }
 
 /// Settings from all over their ranges, most of them small, so that bounds are met.

@@ -1,6 +1,7 @@
 //! The rows that the store is given, and a bare loop that writes them: SQLite's share of the cost.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use hearthd::clock::Stopwatch;
 use hearthd::config::Settings;
@@ -10,7 +11,7 @@ use hearthd::engine::{Arrival, Engine};
 use hearthd::event::ClockTime;
 use hearthd::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use hearthd::sources::Incoming;
-use hearthd::store::{JournalRow, Memory, Store};
+use hearthd::store::{Commit, JournalRow, Memory, Writer};
 use rusqlite::types::Value;
 use rusqlite::{Connection, Statement, params_from_iter};
 use serde::Serialize;
@@ -94,7 +95,7 @@ impl Rows {
 struct Steps {
     settings: PipelineSettings,
     engine: Engine,
-    store: Store,
+    store: Writer,
     arrivals: Vec<Arrival>,
     clock: ClockTime,
     rows: Rows,
@@ -103,7 +104,7 @@ struct Steps {
 impl Steps {
     fn new() -> anyhow::Result<Self> {
         let settings = PipelineSettings::from(&Settings::load(None, &Default::default())?);
-        let store = Store::Memory(Box::new(Memory::without_journal()));
+        let store = Writer::Memory(Memory::without_journal());
         let engine = Engine::restore(settings.engine, store.restore()?);
         let (arrivals, clock) = (Vec::new(), ClockTime::default());
         Ok(Self {
@@ -139,7 +140,7 @@ impl Steps {
             .store
             .load(&self.engine.lookup(&arrivals, self.clock))?;
         let changes = self.engine.step(arrivals, self.clock, loaded);
-        let journal = self.store.commit(changes.clone())?;
+        let journal = self.store.commit(Commit::from(changes.clone()))?.records;
         self.rows.batches.push(batch(&changes, journal)?);
         Ok(())
     }
@@ -155,7 +156,7 @@ impl Steps {
 }
 
 /// The rows of one transaction, in the order in which the store writes them.
-fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>> {
+fn batch(changes: &Changes, journal: Vec<Arc<JournalRow>>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut add = |statement, values| rows.push(Row { statement, values });
     let at = || Value::from(changes.at.0);
@@ -226,22 +227,24 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
         );
     }
     add(9, vec!["clock".to_owned().into(), at()]);
-    for JournalRow {
-        sequence,
-        kind,
-        subject,
-        line,
-    } in journal
-    {
-        let (sequence, kind) = (i64::try_from(sequence)?, kind.as_str().to_owned());
+    for row in journal {
+        let JournalRow {
+            sequence,
+            kind,
+            subject,
+            line,
+            ..
+        } = &*row;
+        let sequence = i64::try_from(*sequence)?;
+        let kind = kind.as_str().to_owned();
         add(
             10,
             vec![
                 sequence.into(),
                 kind.into(),
-                subject.into(),
+                subject.clone().into(),
                 at(),
-                line.into(),
+                line.clone().into(),
             ],
         );
     }

@@ -10,7 +10,7 @@ use google_cloud_auth::credentials::anonymous;
 use google_cloud_pubsub::client::Subscriber;
 use hearthd::config::{Pubsub, Settings};
 use hearthd::daemon::{self, Reload};
-use hearthd::store::{Memory, Store};
+use hearthd::store::{Memory, Writer};
 use hearthd::telemetry;
 use tempfile::TempDir;
 
@@ -70,7 +70,7 @@ async fn run_in_memory(
 ) -> anyhow::Result<()> {
     let level = telemetry::init(&settings.log, &environment);
     let reload = Reload::new(settings.clone(), None, environment, level);
-    let store = Store::Memory(Box::new(Memory::without_journal()));
+    let store = Writer::Memory(Memory::without_journal());
     Ok(daemon::run(&settings, settings.require_pubsub()?, store, reload).await?)
 }
 

@@ -9,7 +9,7 @@ use std::io::Write;
 use clap::Subcommand;
 
 use crate::cli::{ChangeArgs, ListArgs};
-use crate::store::DeadLetterRow;
+use crate::store::{Admin, Commit, DeadLetterRow};
 
 /// Options of `hearthd dead-letters`.
 #[derive(clap::Args, Debug)]
@@ -42,11 +42,18 @@ pub fn run(
         Some(Action::Drop(args)) => {
             let (mut store, _) = args.store.open_for_writing(environment)?;
             let there: Vec<i64> = store
+                .reader()?
+                .snapshot()?
                 .dead_letters(usize::MAX)?
                 .iter()
                 .map(|row| row.id)
                 .collect();
-            let dropped = store.drop_dead_letters(&args.choose(&there)?)?;
+            let admin = vec![Admin::DropDeadLetters(args.choose(&there)?)];
+            let commit = Commit {
+                admin,
+                ..Commit::default()
+            };
+            let dropped = store.commit(commit)?.affected.iter().sum::<usize>();
             Ok(writeln!(stdout, "{dropped} ranges dropped")?)
         }
     }
@@ -57,7 +64,11 @@ fn list(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let rows = args.store.open(environment)?.dead_letters(args.limit)?;
+    let rows = args
+        .store
+        .open(environment)?
+        .snapshot()?
+        .dead_letters(args.limit)?;
     args.write(&rows, line, stdout)
 }
 
@@ -69,6 +80,7 @@ fn line(row: &DeadLetterRow) -> String {
         first_sequence,
         last_sequence,
         reason,
+        ..
     } = row;
     format!("{id}  {at}  {sink}  lost records {first_sequence} to {last_sequence}: {reason}")
 }

@@ -6,11 +6,8 @@ use std::io::Write;
 use clap::ValueEnum;
 
 use crate::cli::StoreArgs;
-use crate::config::Settings;
-use crate::engine::Engine;
-use crate::engine::graph::Resource;
+use crate::engine::graph::{self, Resource};
 use crate::event::{ResourceKind, ResourceName};
-use crate::pipeline::PipelineSettings;
 use crate::record;
 
 /// Options of `hearthd graph`.
@@ -40,10 +37,8 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let restored = args.store.open(environment)?.restore()?;
-    let settings = PipelineSettings::from(&Settings::load(None, &BTreeMap::new())?);
-    let engine = Engine::restore(settings.engine, restored);
-    let resources: Vec<Resource> = engine.resources().collect();
+    let nodes = args.store.open(environment)?.snapshot()?.nodes()?;
+    let resources = graph::resources(nodes);
     match args.format {
         Format::Tree => tree(&resources, stdout)?,
         Format::Json => writeln!(stdout, "{}", record::graph(resources.into_iter()))?,

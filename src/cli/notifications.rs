@@ -39,7 +39,7 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let mut rows = args.store.open(environment)?.notifications()?;
+    let mut rows = args.store.open(environment)?.snapshot()?.notifications()?;
     rows.retain(|(_, state)| state.revision > 0);
     rows.retain(|(_, state)| args.state.is_none_or(|wanted| wanted == state_of(state)));
     rows.sort_by(|(_, a), (_, b)| a.last_event_at.cmp(&b.last_event_at));

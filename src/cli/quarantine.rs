@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::engine::Engine;
 use crate::event::{ReceivedAt, Timestamp};
 use crate::pipeline::{Committed, Pipeline, PipelineSettings};
-use crate::store::{QuarantineRow, Store, StoreError};
+use crate::store::{Admin, Commit, QuarantineRow, StoreError, Writer};
 
 /// Options of `hearthd quarantine`.
 #[derive(clap::Args, Debug)]
@@ -47,7 +47,11 @@ pub fn run(
         Some(Action::Drop(args)) => {
             let (mut store, _) = args.store.open_for_writing(environment)?;
             let ids = args.choose(&ids(&store)?)?;
-            let dropped = store.drop_quarantined(&ids)?;
+            let commit = Commit {
+                admin: vec![Admin::DropQuarantined(ids)],
+                ..Commit::default()
+            };
+            let dropped = store.commit(commit)?.affected.iter().sum::<usize>();
             Ok(writeln!(stdout, "{dropped} messages dropped")?)
         }
     }
@@ -58,7 +62,11 @@ fn list(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let rows = args.store.open(environment)?.quarantine(args.limit)?;
+    let rows = args
+        .store
+        .open(environment)?
+        .snapshot()?
+        .quarantine(args.limit)?;
     args.write(&rows, line, stdout)
 }
 
@@ -100,10 +108,10 @@ fn retry(
     Ok(())
 }
 
-fn outcome(committed: &Committed, store: &Store) -> Result<String, StoreError> {
+fn outcome(committed: &Committed, store: &Writer) -> Result<String, StoreError> {
     let tally = &committed.tally;
     if tally.quarantined_total() > 0 {
-        let newest = store.quarantine(1)?;
+        let newest = store.reader()?.snapshot()?.quarantine(1)?;
         let rows: Vec<String> = newest.iter().map(line).collect();
         return Ok(format!("is in quarantine again: {}", rows.join("")));
     }
@@ -113,11 +121,7 @@ fn outcome(committed: &Committed, store: &Store) -> Result<String, StoreError> {
     Ok("was taken in".to_owned())
 }
 
-/// The numbers of all messages. It reads the messages too, of which there are at most 256 MiB.
-fn ids(store: &Store) -> Result<Vec<i64>, StoreError> {
-    Ok(store
-        .quarantine(usize::MAX)?
-        .iter()
-        .map(|row| row.id)
-        .collect())
+/// The numbers of all messages.
+fn ids(store: &Writer) -> Result<Vec<i64>, StoreError> {
+    store.reader()?.snapshot()?.quarantine_ids()
 }

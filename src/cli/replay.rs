@@ -26,7 +26,7 @@ use crate::event::{ClockTime, Decoded, RawMessage};
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{Memory, Sqlite, Store};
+use crate::store::{Memory, Writer};
 
 /// Options of `hearthd replay`.
 #[derive(clap::Args, Clone, Debug, Default)]
@@ -106,8 +106,8 @@ pub fn run(
     }
     let settings = Settings::load(args.config.as_deref(), environment)?;
     let store = match &args.state {
-        Some(path) => Store::Sqlite(Box::new(Sqlite::open(path)?)),
-        None => Store::Memory(Box::new(Memory::without_journal())),
+        Some(path) => Writer::open(path)?,
+        None => Writer::Memory(Memory::without_journal()),
     };
     let disturbance = Disturbance {
         shuffle: args.shuffle,
@@ -224,7 +224,7 @@ impl Replay<'_> {
             self.commit(Vec::new(), deadline)?;
         }
         self.commit(arrivals, until)?;
-        self.pipeline.trim(until)?;
+        self.pipeline.upkeep(until)?;
         // A bound is reached: only the next deadline makes room.
         while !self.pipeline.has_capacity()
             && let Some(deadline) = self.pipeline.next_deadline()

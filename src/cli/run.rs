@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::config::Settings;
 use crate::daemon::{self, Reload};
-use crate::store::{Sqlite, Store};
+use crate::store::Writer;
 use crate::telemetry;
 
 /// Options of `hearthd run`.
@@ -27,7 +27,7 @@ pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow:
         environment.clone(),
         level,
     );
-    let store = Store::Sqlite(Box::new(Sqlite::open(&settings.store.path)?));
+    let store = Writer::open(&settings.store.path)?;
     Ok(daemon::run(&settings, pubsub, store, reload).await?)
 }
 

@@ -22,7 +22,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
 use crate::sources::Delivery;
-use crate::store::{DeadLetterRange, StoreError, Trimmed};
+use crate::store::{Commit, DeadLetterRange, Reader, Settlement, StoreError, Upkeep};
 
 /// Time between two batches, in which the second one gathers: it bounds the commits a second, and
 /// what batching adds to a doorbell's delay. A message that comes alone doesn't wait at all.
@@ -76,7 +76,7 @@ impl Service {
         metrics: Arc<Metrics>,
         health: Arc<Health>,
     ) -> Result<Self, DaemonError> {
-        let last = pipeline.store().last_sequence()?;
+        let last = pipeline.store().reader()?.snapshot()?.last_sequence()?;
         if let Some(engine) = pipeline.engine() {
             metrics.count_pending_at_start(engine.pending());
             metrics.show_graph(engine);
@@ -102,6 +102,11 @@ impl Service {
         };
         service.restore_ballast();
         Ok(service)
+    }
+
+    /// A reader of the store that the pipeline writes.
+    pub(super) fn reader(&self) -> Result<Reader, StoreError> {
+        self.pipeline.store().reader()
     }
 
     /// Feeds the pipeline until it is told to stop, or the store fails for good.
@@ -291,21 +296,21 @@ impl Service {
     }
 
     fn trim(&mut self, now: ClockTime) -> Result<(), StoreError> {
-        let trimmed = self.pipeline.trim(now)?;
+        let trimmed = self.pipeline.upkeep(now)?;
         self.report(&trimmed);
         Ok(())
     }
 
     /// Tells of what was forgotten before anybody had it.
-    fn report(&self, trimmed: &Trimmed) {
+    fn report(&self, trimmed: &Upkeep) {
         for DeadLetterRange {
             sink,
             first,
             last,
-            loss,
-        } in &trimmed.lost
+            reason,
+        } in &trimmed.dead_letters
         {
-            tracing::error!(sink, first, last, "{}", loss.advice());
+            tracing::error!(sink, first, last, "{}", reason.advice());
             self.metrics.count_dead_letters(sink, last - first + 1);
         }
         if trimmed.quarantine_evicted > 0 {
@@ -360,9 +365,20 @@ impl Service {
 
     /// Writes how far sinks have come.
     fn note(&mut self) -> Result<(), StoreError> {
-        while let Some((sink, sequence)) = self.progress.pop_first() {
-            self.pipeline.store_mut().set_cursor(&sink, sequence)?;
+        if self.progress.is_empty() {
+            return Ok(());
         }
+        let settled = self.progress.iter().map(|(sink, sequence)| Settlement {
+            sink: sink.clone(),
+            cursor: *sequence,
+            ..Settlement::default()
+        });
+        let commit = Commit {
+            settled: settled.collect(),
+            ..Commit::default()
+        };
+        self.pipeline.store_mut().commit(commit)?;
+        self.progress.clear();
         Ok(())
     }
 
@@ -426,13 +442,13 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::pipeline::PipelineSettings;
-    use crate::store::Store;
+    use crate::store::{Memory, Writer};
 
     /// Runs a service whose source has ended.
     async fn outcome(is_told_to_stop: bool) -> Result<(), DaemonError> {
         let settings = Settings::load(None, &BTreeMap::new()).unwrap();
         let settings = PipelineSettings::from(&settings);
-        let pipeline = Pipeline::open(Store::Memory(Box::default()), settings).unwrap();
+        let pipeline = Pipeline::open(Writer::Memory(Memory::default()), settings).unwrap();
         let metrics = Arc::new(Metrics::new(&[]).unwrap());
         let clock = Clock::start(ClockTime::default());
         let service = Service::new(pipeline, clock, metrics, Arc::default()).unwrap();

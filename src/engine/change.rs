@@ -69,6 +69,7 @@ impl Changes {
     /// True if there is nothing to write.
     pub fn is_empty(&self) -> bool {
         self.seen.is_empty()
+            && self.quarantined.is_empty()
             && self.retried.is_none()
             && self.records.is_empty()
             && self.notifications.is_empty()

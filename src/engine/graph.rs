@@ -333,6 +333,11 @@ impl Graph {
     }
 }
 
+/// The resources that are there, of the rows of a store; sorted by name.
+pub fn resources(rows: Vec<(ResourceName, Node)>) -> Vec<Resource> {
+    Graph::restore(rows).resources().collect()
+}
+
 /// The resources that an event writes: its own, its relation's, and the structures of rooms.
 fn touched(event: &Event) -> Vec<ResourceName> {
     let relation = event

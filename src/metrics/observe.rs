@@ -76,7 +76,7 @@ impl Metrics {
 
     /// The store failed.
     pub fn count_store_error(&self, op: Operation) {
-        self.store.errors.with_label_values(&[op.as_str()]).inc();
+        self.store.errors.with_label_values(&[op.as_ref()]).inc();
     }
 
     /// Shows the state of the engine and the store.

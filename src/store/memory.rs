@@ -4,10 +4,14 @@
 //! both stores read back the same.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{
-    JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, StoreError, quarantine_bytes,
+use chrono::DateTime;
+
+use super::error::StoreError;
+use super::rows::{
+    Admin, Commit, Committed, DeadLetter, DeadLetterRow, JournalRow, QUARANTINE_MAX_BYTES,
+    QuarantineRow, Retention, Settlement, ShownRow, SinkRow, Upkeep, quarantine_bytes,
 };
 use crate::engine::change::{Changes, Quarantined};
 use crate::engine::graph::Node;
@@ -15,7 +19,117 @@ use crate::engine::notifications::Notification;
 use crate::engine::reorder::{Held, SortKey};
 use crate::engine::traits::{Fields, TraitRow};
 use crate::engine::{Loaded, Lookup, Restored, Session};
-use crate::event::{ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
+use crate::event::{ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey, Timestamp};
+
+/// See the module's documentation. Its clones are the same store: its writer and its readers.
+#[derive(Clone, Debug, Default)]
+pub struct Memory(Arc<Mutex<Rows>>);
+
+impl Memory {
+    /// A store that numbers records and does not keep them, for who writes them out at once.
+    pub fn without_journal() -> Self {
+        let rows = Rows {
+            without_journal: true,
+            ..Rows::default()
+        };
+        Self(Arc::new(Mutex::new(rows)))
+    }
+
+    /// A panic of whoever held the lock left every row whole: each is written in one go.
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn restore(&self) -> Result<Restored, StoreError> {
+        self.rows().restore()
+    }
+
+    pub(super) fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {
+        self.rows().load(lookup)
+    }
+
+    pub(super) fn commit(&self, commit: Commit) -> Result<Committed, StoreError> {
+        self.rows().commit(commit)
+    }
+
+    pub(super) fn trim(&self, now: ClockTime, retention: &Retention) -> Upkeep {
+        self.rows().trim(now, retention)
+    }
+
+    pub(super) fn clock(&self) -> ClockTime {
+        self.rows().clock
+    }
+
+    pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
+        let rows = self.rows();
+        let parsed = rows.notifications.iter();
+        parsed
+            .map(|(id, row)| Ok((*id, parse(*id, row)?)))
+            .collect()
+    }
+
+    pub(super) fn nodes(&self) -> Vec<(ResourceName, Node)> {
+        self.rows().nodes()
+    }
+
+    pub(super) fn traits(&self, resource: &ResourceName) -> Vec<TraitRow> {
+        let rows = self.rows();
+        let of_resource = rows.traits.iter().filter(|((name, _), _)| name == resource);
+        of_resource.map(trait_row).collect()
+    }
+
+    pub(super) fn journal(&self, after: u64, limit: usize) -> Vec<JournalRow> {
+        let rows = self.rows();
+        let start = rows.journal.partition_point(|row| row.sequence <= after);
+        let page = rows.journal.iter().skip(start).take(limit);
+        page.map(|row| JournalRow::clone(row)).collect()
+    }
+
+    pub(super) fn first_sequence(&self) -> Option<u64> {
+        self.rows().journal.front().map(|row| row.sequence)
+    }
+
+    pub(super) fn last_sequence(&self) -> u64 {
+        self.rows().last_sequence
+    }
+
+    pub(super) fn quarantine(&self, limit: usize) -> Vec<QuarantineRow> {
+        let rows = self.rows();
+        let skipped = rows.quarantine.len().saturating_sub(limit);
+        let newest = rows.quarantine.iter().skip(skipped);
+        newest
+            .map(|(id, message)| QuarantineRow::new(*id, message))
+            .collect()
+    }
+
+    pub(super) fn quarantine_ids(&self) -> Vec<i64> {
+        self.rows().quarantine.keys().copied().collect()
+    }
+
+    pub(super) fn quarantined(&self, id: i64) -> Option<Quarantined> {
+        self.rows().quarantine.get(&id).cloned()
+    }
+
+    pub(super) fn dead_letters(&self, limit: usize) -> Vec<DeadLetterRow> {
+        let rows = self.rows();
+        let skipped = rows.dead_letters.len().saturating_sub(limit);
+        rows.dead_letters.values().skip(skipped).cloned().collect()
+    }
+
+    pub(super) fn sinks(&self) -> Vec<SinkRow> {
+        self.rows().sinks.values().cloned().collect()
+    }
+
+    pub(super) fn shown(&self, sink: &str, notification: NotificationId) -> Option<ShownRow> {
+        let key = (sink.to_owned(), notification);
+        self.rows().shown.get(&key).cloned()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        let rows = self.rows();
+        rows.journal_bytes + rows.quarantine_bytes
+    }
+}
 
 #[derive(Debug)]
 struct StoredNotification {
@@ -24,9 +138,8 @@ struct StoredNotification {
     state: Box<str>,
 }
 
-/// See the module's documentation.
 #[derive(Debug, Default)]
-pub struct Memory {
+struct Rows {
     clock: ClockTime,
     payloads: BTreeMap<DedupeKey, ClockTime>,
     notifications: BTreeMap<NotificationId, StoredNotification>,
@@ -37,25 +150,20 @@ pub struct Memory {
     nodes: BTreeMap<ResourceName, Node>,
     traits: BTreeMap<(ResourceName, Arc<str>), Arc<Fields>>,
     without_journal: bool,
-    journal: VecDeque<(JournalRow, ClockTime)>,
+    journal: VecDeque<Arc<JournalRow>>,
     journal_bytes: u64,
     last_sequence: u64,
     quarantine: BTreeMap<i64, Quarantined>,
     last_quarantined: i64,
     quarantine_bytes: u64,
-    cursors: BTreeMap<String, u64>,
+    sinks: BTreeMap<String, SinkRow>,
+    dead_letters: BTreeMap<i64, DeadLetterRow>,
+    last_dead_letter: i64,
+    shown: BTreeMap<(String, NotificationId), ShownRow>,
 }
 
-impl Memory {
-    /// A store that numbers records and does not keep them, for who writes them out at once.
-    pub fn without_journal() -> Self {
-        Self {
-            without_journal: true,
-            ..Self::default()
-        }
-    }
-
-    pub(super) fn restore(&self) -> Result<Restored, StoreError> {
+impl Rows {
+    fn restore(&self) -> Result<Restored, StoreError> {
         let deadlines = self.notifications.iter();
         Ok(Restored {
             clock: self.clock,
@@ -63,16 +171,12 @@ impl Memory {
             deadlines: deadlines
                 .filter_map(|(id, row)| Some((*id, row.deadline?)))
                 .collect(),
-            nodes: self
-                .nodes
-                .iter()
-                .map(|(name, row)| (name.clone(), row.clone()))
-                .collect(),
+            nodes: self.nodes(),
             traits: self.traits.iter().map(trait_row).collect(),
         })
     }
 
-    pub(super) fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {
+    fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         for key in &lookup.payloads {
             loaded
@@ -128,8 +232,27 @@ impl Memory {
             .collect()
     }
 
-    pub(super) fn commit(&mut self, changes: Changes) -> Result<Vec<JournalRow>, StoreError> {
-        self.clock = changes.at;
+    fn commit(&mut self, commit: Commit) -> Result<Committed, StoreError> {
+        let Commit {
+            changes,
+            settled,
+            admin,
+        } = commit;
+        let records = self.write(changes)?;
+        let at = self.clock;
+        settled
+            .into_iter()
+            .for_each(|of_sink| self.settle(of_sink, at));
+        let affected = admin
+            .into_iter()
+            .map(|admin| self.administer(admin))
+            .collect();
+        Ok(Committed { records, affected })
+    }
+
+    fn write(&mut self, changes: Changes) -> Result<Vec<Arc<JournalRow>>, StoreError> {
+        // What only sinks and operators changed has no time of its own.
+        self.clock = self.clock.max(changes.at);
         self.payloads.extend(changes.seen);
         for (id, state) in changes.notifications {
             let text = serde_json::to_string(&*state).map_err(|source| StoreError::BadRow {
@@ -171,29 +294,78 @@ impl Memory {
             self.quarantine_bytes += quarantine_bytes(&message);
             self.quarantine.insert(self.last_quarantined, message);
         }
-        let rows = JournalRow::number(changes.records, self.last_sequence);
-        self.last_sequence += rows.len() as u64;
+        let records = JournalRow::number(changes.records, self.last_sequence, changes.at);
+        self.last_sequence += records.len() as u64;
         if !self.without_journal {
-            self.journal_bytes += rows.iter().map(size).sum::<u64>();
-            self.journal
-                .extend(rows.iter().map(|row| (row.clone(), changes.at)));
+            self.journal_bytes += records.iter().map(|row| size(row)).sum::<u64>();
+            self.journal.extend(records.iter().cloned());
         }
-        Ok(rows)
+        Ok(records)
     }
 
-    /// Returns how many messages went from quarantine.
-    pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) -> usize {
+    fn settle(&mut self, settlement: Settlement, at: ClockTime) {
+        let Settlement {
+            sink,
+            cursor,
+            dead_letters,
+            shown,
+        } = settlement;
+        let row = self.sinks.entry(sink.clone()).or_insert_with(|| SinkRow {
+            name: sink.clone(),
+            cursor: 0,
+            is_set: true,
+        });
+        row.cursor = row.cursor.max(cursor);
+        for letter in dead_letters {
+            self.last_dead_letter += 1;
+            let row = dead_letter_row(self.last_dead_letter, &sink, letter, at);
+            self.dead_letters.insert(row.id, row);
+        }
+        for row in shown {
+            self.shown.insert((sink.clone(), row.notification), row);
+        }
+    }
+
+    /// Returns how many rows went, or changed.
+    fn administer(&mut self, admin: Admin) -> usize {
+        match admin {
+            Admin::SetSinks(starts) => {
+                self.sinks.values_mut().for_each(|row| row.is_set = false);
+                for start in &starts {
+                    let new = || SinkRow {
+                        name: start.name.clone(),
+                        cursor: start.cursor,
+                        is_set: true,
+                    };
+                    let row = self.sinks.entry(start.name.clone()).or_insert_with(new);
+                    row.is_set = true;
+                }
+                starts.len()
+            }
+            Admin::DropQuarantined(ids) => self.drop_quarantined(&ids),
+            Admin::DropDeadLetters(ids) => {
+                let there = ids
+                    .iter()
+                    .filter(|id| self.dead_letters.remove(id).is_some());
+                there.count()
+            }
+        }
+    }
+
+    fn trim(&mut self, now: ClockTime, retention: &Retention) -> Upkeep {
         let kept = now.before(retention.horizon);
         self.payloads.retain(|_, at| *at > kept);
         self.notifications
             .retain(|_, row| row.deadline.is_some() || row.touched > kept);
         self.members
             .retain(|(_, id)| self.notifications.contains_key(id));
+        self.shown
+            .retain(|(_, id), _| self.notifications.contains_key(id));
         self.clips.retain(|_, at| *at > kept);
         self.released.retain(|_, (_, at)| *at > kept);
         let oldest = now.before(retention.journal_age);
-        while let Some((row, at)) = self.journal.front() {
-            if *at > oldest && self.journal_bytes <= retention.journal_bytes {
+        while let Some(row) = self.journal.front() {
+            if row.at > oldest && self.journal_bytes <= retention.journal_bytes {
                 break;
             }
             self.journal_bytes -= size(row);
@@ -206,41 +378,20 @@ impl Memory {
             };
             self.quarantine_bytes -= quarantine_bytes(&message);
         }
-        quarantined - self.quarantine.len()
+        Upkeep {
+            quarantine_evicted: quarantined - self.quarantine.len(),
+            ..Upkeep::default()
+        }
     }
 
-    pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
-        self.notifications
-            .iter()
-            .map(|(id, row)| Ok((*id, parse(*id, row)?)))
+    fn nodes(&self) -> Vec<(ResourceName, Node)> {
+        let nodes = self.nodes.iter();
+        nodes
+            .map(|(name, row)| (name.clone(), row.clone()))
             .collect()
     }
 
-    pub(super) fn journal(&self, after: u64, limit: usize) -> Vec<JournalRow> {
-        let start = self
-            .journal
-            .partition_point(|(row, _)| row.sequence <= after);
-        self.journal
-            .iter()
-            .skip(start)
-            .take(limit)
-            .map(|(row, _)| row.clone())
-            .collect()
-    }
-
-    pub(super) fn quarantine(&self, limit: usize) -> Vec<QuarantineRow> {
-        let skipped = self.quarantine.len().saturating_sub(limit);
-        let newest = self.quarantine.iter().skip(skipped);
-        newest
-            .map(|(id, message)| QuarantineRow::new(*id, message))
-            .collect()
-    }
-
-    pub(super) fn quarantined(&self, id: i64) -> Option<Quarantined> {
-        self.quarantine.get(&id).cloned()
-    }
-
-    pub(super) fn drop_quarantined(&mut self, ids: &[i64]) -> usize {
+    fn drop_quarantined(&mut self, ids: &[i64]) -> usize {
         let dropped: Vec<_> = ids
             .iter()
             .filter_map(|id| self.quarantine.remove(id))
@@ -248,22 +399,18 @@ impl Memory {
         self.quarantine_bytes -= dropped.iter().map(quarantine_bytes).sum::<u64>();
         dropped.len()
     }
+}
 
-    pub(super) fn last_sequence(&self) -> u64 {
-        self.last_sequence
-    }
-
-    pub(super) fn cursor(&self, sink: &str) -> u64 {
-        self.cursors.get(sink).copied().unwrap_or_default()
-    }
-
-    pub(super) fn set_cursor(&mut self, sink: &str, sequence: u64) {
-        let cursor = self.cursors.entry(sink.to_owned()).or_default();
-        *cursor = sequence.max(*cursor);
-    }
-
-    pub(super) fn bytes(&self) -> u64 {
-        self.journal_bytes + self.quarantine_bytes
+fn dead_letter_row(id: i64, sink: &str, letter: DeadLetter, at: ClockTime) -> DeadLetterRow {
+    DeadLetterRow {
+        id,
+        at: Timestamp::from_utc(DateTime::from_timestamp_nanos(at.0)).to_string(),
+        sink: sink.to_owned(),
+        first_sequence: letter.sequence,
+        last_sequence: letter.sequence,
+        reason: letter.reason.as_ref().to_owned(),
+        detail: letter.detail,
+        record: serde_json::value::RawValue::from_string(letter.line).ok(),
     }
 }
 

@@ -1,4 +1,4 @@
--- The store of hearthd, schema 4. Times are nanoseconds since the Unix epoch on the engine's
+-- The store of hearthd, schema 5. Times are nanoseconds since the Unix epoch on the engine's
 -- clock; keys and ids are 16 bytes; rows of the engine's own types are JSON.
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE payloads (key BLOB PRIMARY KEY, at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -59,18 +59,29 @@ CREATE TABLE quarantine (
     key BLOB NOT NULL,
     bytes INTEGER NOT NULL
 ) STRICT;
-CREATE TABLE cursors (
-    sink TEXT PRIMARY KEY,
-    sequence INTEGER NOT NULL,
+CREATE TABLE sinks (
+    name TEXT PRIMARY KEY,
+    cursor INTEGER NOT NULL,
     is_set INTEGER NOT NULL DEFAULT TRUE
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE shown (
+    sink TEXT NOT NULL,
+    notification BLOB NOT NULL,
+    revision INTEGER NOT NULL,
+    remote_id TEXT,
+    state TEXT NOT NULL,
+    PRIMARY KEY (sink, notification)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX shown_notification ON shown (notification);
 CREATE TABLE dead_letters (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     at INTEGER NOT NULL,
     sink TEXT NOT NULL,
     first_sequence INTEGER NOT NULL,
     last_sequence INTEGER NOT NULL,
-    reason TEXT NOT NULL
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL DEFAULT '',
+    line TEXT
 ) STRICT;
 CREATE INDEX dead_letters_sink ON dead_letters (sink, last_sequence);
 INSERT INTO meta (name, value) VALUES ('clock', 0), ('last_sequence', 0), ('journal_bytes', 0),

@@ -14,6 +14,7 @@ use hearthd::sources::capture::Reader;
 use serde_json::{Value, json};
 
 use super::support::replay::{Disk, memory, messages, run_lines, settings};
+use super::support::store::Readable;
 
 /// Feeds a trait update of that resource; returns the flags of its event.
 fn flags(engine: &mut Engine, resource: &str) -> Value {

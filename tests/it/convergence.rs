@@ -8,7 +8,7 @@ use hearthd::engine::Arrival;
 use hearthd::event::ClockTime;
 use hearthd::pipeline::Pipeline;
 use hearthd::sources::Incoming;
-use hearthd::store::Store;
+use hearthd::store::Writer;
 use proptest::prelude::*;
 use proptest::test_runner::Config;
 use rusqlite::Connection;
@@ -18,6 +18,7 @@ use super::support::model::{self, Delivery, dedupe_key};
 use super::support::replay::{
     Disk, Output, Run, UNSTABLE, memory, messages, run_lines, settings, without,
 };
+use super::support::store::Readable;
 use super::support::traffic::{batching, deliveries, schedule, to_capture_line};
 
 /// Messages as they arrive, and how they are cut into batches.
@@ -282,7 +283,7 @@ fn a_cache_that_overflows_within_a_batch_does_not_show() {
 const OPEN: usize = 3000;
 
 /// A pipeline in which those are open, and the next morning.
-fn the_night_before(store: Store) -> (Pipeline, ClockTime) {
+fn the_night_before(store: Writer) -> (Pipeline, ClockTime) {
     let line = |n: usize| {
         let time = format!("2025-06-09T13:52:{:02}.{:03}Z", n / 1000, n % 1000);
         let event = json!({

@@ -7,7 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::thread;
 
-use hearthd::store::Sqlite;
+use hearthd::store::Writer;
 use pubsub_test_server::{Admin, Auth, Code, End, Key, Mode, Proxy, Rule, Server, Status};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -642,7 +642,7 @@ fn a_store_that_is_none() {
 #[test]
 fn a_store_of_another_user() {
     let set_up = SetUp::new();
-    drop(Sqlite::open(&set_up.store).unwrap());
+    drop(Writer::open(&set_up.store).unwrap());
     if chown(&set_up.store, Some(54_321), None).is_err() {
         crate::support::skip("the right to give files away", "run this test as root");
         return;

@@ -9,6 +9,7 @@ use hearthd::pipeline::Pipeline;
 use serde_json::json;
 
 use super::support::replay::{Disk, messages, settings};
+use super::support::store::{Readable, Writable};
 
 fn arrivals(events: &[(&str, &str, &str)]) -> Vec<Arrival> {
     let line = |(id, session, kind): &(&str, &str, &str)| {
@@ -46,7 +47,7 @@ fn what_makes_the_engine_panic_is_quarantined_and_others_flow() {
         notifications: vec![(id, Arc::new(state))],
         ..Changes::default()
     };
-    pipeline.store_mut().commit(changes).unwrap();
+    pipeline.store_mut().write(changes).unwrap();
     drop(pipeline);
 
     let mut pipeline = Pipeline::open(disk.store(), settings()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use hearthd::store::Sqlite;
+use hearthd::store::Writer;
 use rusqlite::{Connection, params};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -169,7 +169,7 @@ fn what_is_still_bad_stays_with_its_new_reason() {
 #[test]
 fn nothing_is_changed_beside_a_running_service() {
     let kept = Kept::new();
-    let writer = Sqlite::open(&kept.store).unwrap();
+    let writer = Writer::open(&kept.store).unwrap();
     for arguments in [
         &["quarantine", "retry", "1"][..],
         &["quarantine", "drop", "--all"],

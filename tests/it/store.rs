@@ -7,10 +7,11 @@ use hearthd::engine::{Arrival, Engine, Lookup, Restored};
 use hearthd::event::ClockTime;
 use hearthd::pipeline::Pipeline;
 use hearthd::sources::capture;
-use hearthd::store::{DeadLetterRange, DeadLetterReason, Retention, Sqlite, Store, StoreError};
+use hearthd::store::{DeadLetterRange, DeadLetterReason, Reader, Retention, StoreError, Writer};
 
 use super::support::command::fixture;
 use super::support::replay::{Disk, memory, settings};
+use super::support::store::{Readable, Writable};
 
 /// Keeps all of it.
 const FOREVER: Retention = Retention {
@@ -20,7 +21,7 @@ const FOREVER: Retention = Retention {
 };
 
 /// Runs a test over each kind of store.
-fn on_each(test: impl Fn(&mut Store)) {
+fn on_each(test: impl Fn(&mut Writer)) {
     test(&mut memory());
     test(&mut Disk::new().store());
 }
@@ -49,7 +50,7 @@ fn make(scenario: &str) -> Made {
         arrivals.extend(batch.iter().cloned());
         let loaded = store.load(&engine.lookup(&batch, end)).unwrap();
         let of_step = engine.step(batch, end, loaded);
-        store.commit(of_step.clone()).unwrap();
+        store.write(of_step.clone()).unwrap();
         changes.push(of_step);
     }
     let lookup = fresh_engine().lookup(&arrivals, end);
@@ -65,16 +66,16 @@ fn fresh_engine() -> Engine {
 }
 
 /// Commits every step; returns the number of the first record.
-fn commit(store: &mut Store, made: &Made) -> u64 {
+fn commit(store: &mut Writer, made: &Made) -> u64 {
     let rows = made
         .changes
         .iter()
-        .flat_map(|changes| store.commit(changes.clone()).unwrap());
+        .flat_map(|changes| store.write(changes.clone()).unwrap());
     rows.map(|row| row.sequence).min().unwrap()
 }
 
-/// All that a store gives back, as text; rows that have no order of their own are sorted.
-fn all_of(store: &Store, lookup: &Lookup) -> String {
+/// All that a writer gives back, as text; rows that have no order of their own are sorted.
+fn all_of(store: &Writer, lookup: &Lookup) -> String {
     let mut restored = store.restore().unwrap();
     restored.nodes.sort_by(|(a, _), (b, _)| a.cmp(b));
     restored
@@ -88,7 +89,7 @@ fn all_of(store: &Store, lookup: &Lookup) -> String {
     )
 }
 
-fn lines(store: &Store) -> Vec<String> {
+fn lines(store: &impl Readable) -> Vec<String> {
     store
         .journal(0, usize::MAX)
         .unwrap()
@@ -110,8 +111,8 @@ fn every_store_gives_back_the_same() {
         let mut on_disk = disk.store();
         for changes in &made.changes {
             assert_eq!(
-                in_memory.commit(changes.clone()).unwrap(),
-                on_disk.commit(changes.clone()).unwrap()
+                in_memory.write(changes.clone()).unwrap(),
+                on_disk.write(changes.clone()).unwrap()
             );
         }
         let expected = all_of(&in_memory, &made.lookup);
@@ -190,7 +191,7 @@ fn numbers_go_on_after_the_journal_was_forgotten() {
         store.trim(first.end, &nothing).unwrap();
         assert!(lines(store).is_empty());
         assert_eq!(
-            store.commit(second.changes[0].clone()).unwrap()[0].sequence,
+            store.write(second.changes[0].clone()).unwrap()[0].sequence,
             last + 1
         );
         assert_eq!(store.journal(last, 1).unwrap()[0].sequence, last + 1);
@@ -357,24 +358,25 @@ fn sinks_that_are_set_are_told_what_they_lost() {
     store.set_cursor("bell", 2).unwrap();
     store.set_cursor("lamp", last).unwrap();
     store.set_cursor("unset", 1).unwrap();
-    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    store.set_sinks(names(&["bell", "lamp", "never_delivered"]));
+    store
+        .set_sinks(&["bell", "lamp", "never_delivered"], 0)
+        .unwrap();
     let full = Retention {
         journal_bytes: 0,
         ..FOREVER
     };
     let trimmed = store.trim(ClockTime::default(), &full).unwrap();
-    let lost = |sink: &str, first, last, loss| DeadLetterRange {
+    let lost = |sink: &str, first, last, reason| DeadLetterRange {
         sink: sink.to_owned(),
         first,
         last,
-        loss,
+        reason,
     };
     let expected = [
         lost("bell", 3, last, DeadLetterReason::JournalFull),
         lost("never_delivered", 1, last, DeadLetterReason::JournalFull),
     ];
-    assert_eq!(trimmed.lost, expected);
+    assert_eq!(trimmed.dead_letters, expected);
     let cursors = ["bell", "lamp", "never_delivered", "unset"];
     assert_eq!(
         cursors.map(|sink| store.cursor(sink).unwrap()),
@@ -384,8 +386,7 @@ fn sinks_that_are_set_are_told_what_they_lost() {
     // One that is back is owed what is there, not what went meanwhile.
     drop(store);
     let mut store = disk.store();
-    store.set_sinks(names(&["unset"]));
-    store.trim(ClockTime::default(), &FOREVER).unwrap();
+    store.set_sinks(&["unset"], 0).unwrap();
     let second = make("shared_session");
     commit(&mut store, &second);
     let expired = Retention {
@@ -395,7 +396,7 @@ fn sinks_that_are_set_are_told_what_they_lost() {
     let trimmed = store.trim(second.end, &expired).unwrap();
     let newest = store.last_sequence().unwrap();
     assert_eq!(
-        trimmed.lost,
+        trimmed.dead_letters,
         [lost(
             "unset",
             last + 1,
@@ -416,18 +417,21 @@ fn sinks_that_are_set_are_told_what_they_lost() {
 fn readers_look_on_beside_the_one_writer() {
     let (disk, made) = (Disk::new(), make("s1_doorbell_with_clip"));
     let mut writer = disk.store();
-    let reader = Store::Sqlite(Box::new(Sqlite::open_read_only(&disk.path()).unwrap()));
+    let reader = Reader::open(&disk.path()).unwrap();
     assert!(lines(&reader).is_empty());
     commit(&mut writer, &made);
     assert_eq!(lines(&reader), lines(&writer));
-    assert_eq!(all_of(&reader, &made.lookup), all_of(&writer, &made.lookup));
+    assert_eq!(
+        reader.notifications().unwrap(),
+        writer.notifications().unwrap()
+    );
 
-    let second = Sqlite::open(&disk.path()).unwrap_err();
+    let second = Writer::open(&disk.path()).unwrap_err();
     assert!(matches!(second, StoreError::Locked { .. }), "{second}");
     drop(writer);
     let mut writer = disk.store();
     assert_eq!(
-        writer.commit(made.changes[0].clone()).unwrap()[0].sequence,
+        writer.write(made.changes[0].clone()).unwrap()[0].sequence,
         lines(&reader).len() as u64 - made.changes[0].records.len() as u64 + 1
     );
 }

@@ -17,15 +17,16 @@ use fastrand::Rng;
 use hearthd::engine::Arrival;
 use hearthd::event::ClockTime;
 use hearthd::pipeline::Pipeline;
-use hearthd::store::{Sqlite, Store, StoreError};
+use hearthd::store::{Reader, StoreError, Writer};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::json;
 
 use super::support::replay::{Disk, messages, open_sqlite, settings};
+use super::support::store::{Readable, Writable};
 
 /// All tables.
-const TABLES: [&str; 13] = [
+const TABLES: [&str; 14] = [
     "meta",
     "payloads",
     "notifications",
@@ -37,7 +38,8 @@ const TABLES: [&str; 13] = [
     "traits",
     "journal",
     "quarantine",
-    "cursors",
+    "sinks",
+    "shown",
     "dead_letters",
 ];
 
@@ -204,8 +206,8 @@ impl Folder {
     fn start(&self, original: &Original) -> Outcome {
         let before = files(&self.store());
         // A reading command may come first, and must not make things worse.
-        if let Ok(reader) = Sqlite::open_read_only(&self.store()) {
-            drop(read_all(&Store::Sqlite(Box::new(reader))));
+        if let Ok(reader) = Reader::open(&self.store()) {
+            drop(read_all_of(&reader));
         }
         assert!(
             files(&self.store()) == before,
@@ -269,9 +271,9 @@ fn is_of_row(error: &StoreError) -> bool {
 }
 
 /// Opens a store that is not in use, whatever `open_sqlite` says of locks.
-fn open(store: &Path) -> Result<Sqlite, StoreError> {
+fn open(store: &Path) -> Result<Writer, StoreError> {
     loop {
-        match Sqlite::open(store) {
+        match Writer::open(store) {
             Err(StoreError::Locked { .. }) => std::thread::yield_now(),
             opened => return opened,
         }
@@ -279,20 +281,25 @@ fn open(store: &Path) -> Result<Sqlite, StoreError> {
 }
 
 /// Restores the pipeline, reads all that there is, and goes on with another batch.
-fn run(sqlite: Sqlite) -> Result<(), StoreError> {
-    let mut pipeline = Pipeline::open(Store::Sqlite(Box::new(sqlite)), settings())?;
+fn run(writer: Writer) -> Result<(), StoreError> {
+    let mut pipeline = Pipeline::open(writer, settings())?;
     read_all(pipeline.store())?;
     feed(&mut pipeline, COMMITS * BATCH)?;
     read_all(pipeline.store())
 }
 
-fn read_all(store: &Store) -> Result<(), StoreError> {
-    store.restore()?;
+fn read_all(writer: &Writer) -> Result<(), StoreError> {
+    writer.restore()?;
+    for row in writer.quarantine(usize::MAX)? {
+        writer.quarantined(row.id)?;
+    }
+    read_all_of(writer)
+}
+
+fn read_all_of(store: &impl Readable) -> Result<(), StoreError> {
     store.notifications()?;
     store.journal(0, usize::MAX)?;
-    for row in store.quarantine(usize::MAX)? {
-        store.quarantined(row.id)?;
-    }
+    store.quarantine(usize::MAX)?;
     store.dead_letters(usize::MAX)?;
     store.last_sequence()?;
     store.cursor("bell").map(drop)
@@ -424,7 +431,7 @@ fn a_store_that_was_killed_holds_every_commit() {
 
     // A reading command may be the first, and changes nothing.
     let folder = Folder::new(&original.killed);
-    let reader = Store::Sqlite(Box::new(Sqlite::open_read_only(&folder.store()).unwrap()));
+    let reader = Reader::open(&folder.store()).unwrap();
     let rows = reader.journal(0, usize::MAX).unwrap();
     assert_eq!(rows.len(), original.content["journal"].len());
     drop(reader);
@@ -437,12 +444,12 @@ fn a_log_that_is_missing_is_noticed() {
     let mut files = original.killed.clone();
     files.remove("hearthd.db-wal");
     let folder = Folder::new(&files);
-    let reader = Sqlite::open_read_only(&folder.store()).unwrap_err();
+    let reader = Reader::open(&folder.store()).unwrap_err();
     assert!(matches!(reader, StoreError::RolledBack { .. }), "{reader}");
     let why = folder.refused(original);
     for words in [
         " commits of ",
-        "its log is missing or cut",
+        "its WAL is missing or cut",
         "put back what is missing",
     ] {
         assert!(why.contains(words), "{why}");
@@ -498,11 +505,7 @@ fn an_older_copy_is_used_only_if_that_is_meant() {
         .unwrap()
         .execute_batch(&copy)
         .unwrap();
-    let mut pipeline = Pipeline::open(
-        Store::Sqlite(Box::new(open_sqlite(&folder.store()))),
-        settings(),
-    )
-    .unwrap();
+    let mut pipeline = Pipeline::open(open_sqlite(&folder.store()), settings()).unwrap();
     feed(&mut pipeline, COMMITS * BATCH).unwrap();
     drop(pipeline);
     fs::copy(backup.path(), folder.store()).unwrap();
@@ -608,7 +611,7 @@ fn a_reader_is_never_refused_for_commits_that_are_being_made() {
     std::thread::scope(|scope| {
         let reading = scope.spawn(|| {
             for _ in 0..200 {
-                Sqlite::open_read_only(&disk.path()).unwrap();
+                Reader::open(&disk.path()).unwrap();
             }
         });
         let mut first = 0;

@@ -8,12 +8,13 @@ use hearthd::engine::change::{Changes, Quarantined};
 use hearthd::event::{
     ClockTime, DedupeKey, Platform, PublishTime, RawMessage, Reason, ReceivedAt, Reject, Timestamp,
 };
-use hearthd::store::{Sqlite, Store, StoreError};
+use hearthd::store::{Reader, StoreError, Writer};
 use rusqlite::Connection;
 use serde_json::Value;
 
 use super::support::command::{Done, fixture, hearthd};
 use super::support::replay::Disk;
+use super::support::store::{Readable, Writable};
 
 const SCENARIO: &str = "scenarios/odd_01_not_json.jsonl";
 
@@ -63,7 +64,7 @@ fn refused(path: &Path, words: &[&str]) {
 #[test]
 fn only_its_owner_may_read_a_store() {
     let (folder, path) = stored();
-    let writer = Sqlite::open(&path).unwrap();
+    let writer = Writer::open(&path).unwrap();
     for entry in fs::read_dir(folder.path()).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode();
@@ -75,7 +76,7 @@ fn only_its_owner_may_read_a_store() {
 #[test]
 fn a_second_writer_is_refused_and_a_reader_is_not() {
     let (_folder, path) = stored();
-    let writer = Sqlite::open(&path).unwrap();
+    let writer = Writer::open(&path).unwrap();
     refused(&path, &["in use by another process", "stop that one first"]);
     let reader = hearthd(&[
         "graph",
@@ -190,8 +191,8 @@ fn bad_lines_are_in_quarantine_with_their_place() {
 #[test]
 fn a_reader_sees_what_is_committed_beside_the_writer() {
     let (_folder, path) = stored();
-    let writer = Sqlite::open(&path).unwrap();
-    let reader = Store::Sqlite(Box::new(Sqlite::open_read_only(&path).unwrap()));
+    let writer = Writer::open(&path).unwrap();
+    let reader = Reader::open(&path).unwrap();
     assert_eq!(reader.journal(0, usize::MAX).unwrap().len(), 4);
     drop(writer);
 }
@@ -200,7 +201,7 @@ fn a_reader_sees_what_is_committed_beside_the_writer() {
 fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
     let disk = Disk::new();
     let path = disk.path();
-    let mut store = Store::Sqlite(Box::new(Sqlite::open(&path).unwrap()));
+    let mut store = Writer::open(&path).unwrap();
     let endless = Connection::open(&path).unwrap();
     endless.execute_batch("BEGIN; SELECT * FROM meta").unwrap();
     let log = || {
@@ -212,7 +213,7 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
     let mut longest = 0;
     let error = loop {
         assert!(longest < 2 * LOG_MAX, "the log has no bound");
-        match store.commit(large()) {
+        match store.write(large()) {
             Ok(_) => longest = log(),
             Err(error) => break error,
         }
@@ -227,11 +228,11 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
         "{error}"
     );
     assert!(!error.is_fatal() && !error.is_full());
-    store.commit(large()).unwrap_err();
+    store.write(large()).unwrap_err();
     assert_eq!(log(), longest, "nothing is written any more");
 
     drop(endless);
-    store.commit(large()).unwrap();
+    store.write(large()).unwrap();
     assert!(log() < LOG_MAX / 4, "the log is short again");
 }
 

@@ -10,12 +10,13 @@ use std::time::Duration;
 use hearthd::engine::Arrival;
 use hearthd::event::ClockTime;
 use hearthd::pipeline::{Pipeline, PipelineSettings};
-use hearthd::store::{Sqlite, Store, StoreError, Trimmed};
+use hearthd::store::{Reader, StoreError, Upkeep, Writer};
 use rusqlite::Connection;
 use serde_json::json;
 
 use super::support::disk::SmallDisk;
 use super::support::replay::{messages, open_sqlite, settings};
+use super::support::store::Readable;
 
 /// Messages in a batch.
 const BATCH: usize = 64;
@@ -23,12 +24,12 @@ const BATCH: usize = 64;
 /// The hour in which messages arrive; they are kept for as long.
 const HOUR: Duration = Duration::from_secs(3600);
 
-fn store(disk: &SmallDisk) -> Store {
-    Store::Sqlite(Box::new(open_sqlite(&disk.path("hearthd.db"))))
+fn store(disk: &SmallDisk) -> Writer {
+    open_sqlite(&disk.path("hearthd.db"))
 }
 
-fn reserve(disk: &SmallDisk) -> PathBuf {
-    disk.path("hearthd.db.reserve")
+fn ballast(disk: &SmallDisk) -> PathBuf {
+    disk.path("hearthd.db.ballast")
 }
 
 /// Messages that each open a notification, from a number on.
@@ -106,10 +107,10 @@ fn a_full_disk_stops_commits_and_freed_space_resumes_them() {
     let now = feed(&mut pipeline, 0).unwrap();
     disk.fill();
     let mut next = feed_until_full(&mut pipeline, BATCH);
-    assert!(reserve(&disk).exists(), "commits must not take the reserve");
+    assert!(ballast(&disk).exists(), "commits must not take the ballast");
     // Nothing is past its retention. There is no room to make, and trying does no harm.
     for _ in 0..3 {
-        assert_eq!(pipeline.free_space(now).unwrap(), Trimmed::default());
+        assert_eq!(pipeline.free_space(now).unwrap(), Upkeep::default());
         pipeline.store().restore_ballast().unwrap();
         next = feed_until_full(&mut pipeline, next);
     }
@@ -143,7 +144,7 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
     let later = now.after(2 * HOUR);
     while pipeline.free_space(later).unwrap().more {}
     assert_eq!(pipeline.store().journal(0, usize::MAX).unwrap(), []);
-    assert!(!reserve(&disk).exists(), "it leaves the log some room");
+    assert!(!ballast(&disk).exists(), "it leaves the log some room");
     // The disk is as full as before, but for what was deleted.
     for first in (full..full + old / 2).step_by(BATCH) {
         let mut arrivals = batch(first);
@@ -151,7 +152,7 @@ fn on_a_full_disk_what_is_past_its_retention_still_makes_room() {
         match pipeline.step(arrivals.clone(), later) {
             Ok(_) => {}
             Err(error) if error.is_full() => {
-                assert_eq!(pipeline.free_space(later).unwrap(), Trimmed::default());
+                assert_eq!(pipeline.free_space(later).unwrap(), Upkeep::default());
                 pipeline.step(arrivals, later).unwrap();
             }
             Err(error) => panic!("{error:?}"),
@@ -179,7 +180,7 @@ fn a_store_opens_on_a_full_disk() {
     let mut pipeline = Pipeline::open(store(&disk), settings()).unwrap();
     let error = pipeline.store().restore_ballast().unwrap_err();
     assert!(
-        error.is_full() && error.to_string().contains("hearthd.db.reserve"),
+        error.is_full() && error.to_string().contains("hearthd.db.ballast"),
         "{error}"
     );
     let next = feed_until_full(&mut pipeline, BATCH);
@@ -190,37 +191,37 @@ fn a_store_opens_on_a_full_disk() {
 }
 
 #[test]
-fn the_reserve_takes_real_space_or_none() {
+fn the_ballast_takes_real_space_or_none() {
     let Some(disk) = SmallDisk::new(16) else {
         return;
     };
     let store = store(&disk);
     store.restore_ballast().unwrap();
-    let made = reserve(&disk).metadata().unwrap();
+    let made = ballast(&disk).metadata().unwrap();
     assert_eq!((made.blocks() * 512, made.mode() & 0o777), (8 << 20, 0o600));
     store.restore_ballast().unwrap();
     assert_eq!(
-        reserve(&disk).metadata().unwrap().modified().unwrap(),
+        ballast(&disk).metadata().unwrap().modified().unwrap(),
         made.modified().unwrap()
     );
 
     // A crash may have left half of it.
     File::options()
         .write(true)
-        .open(reserve(&disk))
+        .open(ballast(&disk))
         .unwrap()
         .set_len(4 << 20)
         .unwrap();
     store.restore_ballast().unwrap();
-    assert_eq!(reserve(&disk).metadata().unwrap().blocks() * 512, 8 << 20);
+    assert_eq!(ballast(&disk).metadata().unwrap().blocks() * 512, 8 << 20);
 
-    fs::remove_file(reserve(&disk)).unwrap();
+    fs::remove_file(ballast(&disk)).unwrap();
     disk.fill();
     assert!(store.restore_ballast().unwrap_err().is_full());
-    assert!(!reserve(&disk).exists());
+    assert!(!ballast(&disk).exists());
     disk.free();
     store.restore_ballast().unwrap();
-    assert!(reserve(&disk).exists());
+    assert!(ballast(&disk).exists());
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn a_disk_that_is_read_only_is_named() {
     drop(store(&disk));
     disk.make_read_only();
     let path = disk.path("hearthd.db");
-    let error = Sqlite::open(&path).unwrap_err();
+    let error = Writer::open(&path).unwrap_err();
     assert!(
         error.to_string().contains("folder exists and is writable"),
         "{error}"
@@ -240,7 +241,7 @@ fn a_disk_that_is_read_only_is_named() {
         error.source().unwrap().to_string(),
         "Read-only file system (os error 30)"
     );
-    let error = Sqlite::open_read_only(&path).unwrap_err();
+    let error = Reader::open(&path).unwrap_err();
     assert!(
         error.to_string().contains("its disk is read-only"),
         "{error}"

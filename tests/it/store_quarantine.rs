@@ -13,6 +13,7 @@ use hearthd::store::{QUARANTINE_MAX_BYTES, Retention};
 use rusqlite::Connection;
 
 use super::support::replay::{Disk, memory, messages, settings};
+use super::support::store::{Readable, Writable};
 
 const RECEIVED: &str = "2025-06-09T13:52:06Z";
 const RETRIED: &str = "2025-06-11T08:00:00Z";
@@ -233,7 +234,7 @@ fn quarantine_is_bounded_and_keeps_the_newest() {
             quarantined,
             ..Changes::default()
         };
-        pipeline.store_mut().commit(changes).unwrap();
+        pipeline.store_mut().write(changes).unwrap();
     };
     on_each(|mut pipeline| {
         commit(&mut pipeline, 18);
@@ -281,7 +282,7 @@ fn quarantine_is_bounded_at_any_pace() {
                 at,
             )
             .unwrap();
-        quarantine_evicted += pipeline.trim(at).unwrap().quarantine_evicted;
+        quarantine_evicted += pipeline.upkeep(at).unwrap().quarantine_evicted;
         let bytes = pipeline.store().bytes();
         assert!(
             bytes <= QUARANTINE_MAX_BYTES / 16 * 17,
@@ -312,7 +313,7 @@ fn what_surrounds_a_body_counts_too() {
         quarantined: vec![message; 4],
         ..Changes::default()
     };
-    store.commit(changes).unwrap();
+    store.write(changes).unwrap();
     assert!(store.bytes() > QUARANTINE_MAX_BYTES);
     store.trim(at, &settings().retention).unwrap();
     assert_eq!(store.quarantine(usize::MAX).unwrap().len(), 3);
@@ -364,7 +365,7 @@ fn run_out_and_lose(pipeline: &mut Pipeline) -> u64 {
         ..settings().retention
     };
     let store = pipeline.store_mut();
-    assert_eq!(store.trim(now, &nothing).unwrap().lost.len(), 1);
+    assert_eq!(store.trim(now, &nothing).unwrap().dead_letters.len(), 1);
     store.last_sequence().unwrap()
 }
 

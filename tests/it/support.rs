@@ -10,6 +10,7 @@ pub(crate) mod http;
 pub(crate) mod model;
 pub(crate) mod oracle;
 pub(crate) mod replay;
+pub(crate) mod store;
 pub(crate) mod token_server;
 pub(crate) mod traffic;
 

@@ -9,17 +9,17 @@ use bytesize::ByteSize;
 
 use super::Line;
 use crate::config;
-use crate::store::{QUARANTINE_MAX_BYTES, Sqlite, Store, StoreError};
+use crate::store::{QUARANTINE_MAX_BYTES, Reader, StoreError, Writer};
 use crate::text::error_chain;
 
 /// The lines for the store and its disk.
 pub(super) fn check(settings: &config::Store) -> Vec<Line> {
-    let store = match Sqlite::open_read_only(&settings.path) {
-        Ok(store) => Some(Store::Sqlite(Box::new(store))),
+    let store = match Reader::open(&settings.path) {
+        Ok(store) => Some(store),
         Err(StoreError::Missing { .. }) => None,
         Err(error) => return vec![Line::fail("store", error_chain(&error))],
     };
-    let bytes = store.as_ref().map_or(0, Store::bytes);
+    let bytes = store.as_ref().map_or(0, Reader::bytes);
     // Closed before it is opened for writing.
     let is_there = store.is_some();
     drop(store);
@@ -49,7 +49,7 @@ fn open(path: &Path) -> Line {
         );
         return Line::warn("store", text);
     }
-    match Sqlite::open(path) {
+    match Writer::open(path) {
         Ok(_) => Line::ok("store", format_args!("{shown}: opens")),
         Err(StoreError::Locked { .. }) => Line::ok(
             "store",

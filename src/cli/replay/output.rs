@@ -52,7 +52,7 @@ impl<'a> Output<'a> {
     ) -> anyhow::Result<Self> {
         let mut last = None;
         if args.r#final.is_some() {
-            let notifications = pipeline.store().notifications()?;
+            let notifications = pipeline.store().reader()?.snapshot()?.notifications()?;
             let visible = notifications
                 .into_iter()
                 .filter(|(_, state)| state.revision > 0);
@@ -72,7 +72,8 @@ impl<'a> Output<'a> {
 
     /// Writes what a step committed.
     pub(super) fn write(&mut self, committed: &Committed) -> anyhow::Result<()> {
-        for JournalRow { kind, line, .. } in &committed.records {
+        for row in &committed.records {
+            let JournalRow { kind, line, .. } = &**row;
             if self.kinds.contains(kind) {
                 let written = self.stdout.write_all(line.as_bytes());
                 let written = written.and_then(|()| self.stdout.write_all(b"\n"));

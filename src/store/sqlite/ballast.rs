@@ -1,31 +1,26 @@
-//! The ballast: a file of no content beside the store, given up on a full disk.
+//! The ballast file: 8 MiB beside the store that are released on a full disk.
 //!
-//! Deleting rows needs room in the log before it makes any. Without the ballast, a disk that is
-//! full would stay full.
+//! Deleting rows needs space in the WAL before it frees any. Without the ballast file, a full disk
+//! would stay full.
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::open::{folder_of, private, with_suffix};
+use super::files::{self, folder_of, private};
 
 /// A trim of 128 rows of each table, and of records that lie side by side, changes at most some
-/// 1,300 pages of 4 KiB (10 per row, were each in another corner of each index): 5 MiB of log, and
+/// 1,300 pages of 4 KiB (10 per row, were each in another corner of each index): 5 MiB of WAL, and
 /// its shared index.
 const BALLAST_BYTES: u64 = 8 << 20;
 
 /// Bytes written at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Where the ballast of a store is.
-pub(super) fn path(store: &Path) -> PathBuf {
-    with_suffix(store, ".ballast")
-}
-
-/// Makes the ballast, unless it is there. Leaves nothing behind if there is no room for it, and for
-/// so many bytes more, which it doesn't keep.
+/// Makes the ballast file, unless it is there. Leaves nothing behind if there is no space for it and
+/// for `beside` bytes more, which it doesn't keep.
 pub(super) fn make(store: &Path, beside: u64) -> io::Result<()> {
-    let path = path(store);
+    let path = files::ballast(store);
     if path
         .metadata()
         .is_ok_and(|found| found.len() >= BALLAST_BYTES)
@@ -58,9 +53,9 @@ fn fill(mut file: File, beside: u64) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Gives the ballast's space back to the disk.
-pub(super) fn release_ballast(store: &Path) -> io::Result<()> {
-    match fs::remove_file(path(store)) {
+/// Releases the space of the ballast file.
+pub(super) fn release(store: &Path) -> io::Result<()> {
+    match fs::remove_file(files::ballast(store)) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
     }

@@ -1,20 +1,21 @@
 //! Is this file what hearthd left? Asked before anything is written to it.
 
-use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use rusqlite::{Connection, Result};
 
-use super::mark::{self, Mark};
-use super::read::meta;
-use crate::store::{Operation, StoreError};
+use super::error::from_sqlite;
+use super::files;
+use super::mark::Mark;
+use super::meta;
+use crate::store::error::{Operation, StoreError};
 
 /// "hear", by which other tools know a store of hearthd.
 pub(super) const APPLICATION_ID: i64 = 0x6865_6172;
 
 /// The schema that this hearthd reads and writes.
-pub(super) const SCHEMA_VERSION: i64 = 4;
+pub(super) const SCHEMA_VERSION: i64 = 5;
 
 /// The tables of a store.
 pub(super) const SCHEMA: &str = include_str!("../schema.sql");
@@ -23,45 +24,42 @@ pub(super) const SCHEMA: &str = include_str!("../schema.sql");
 /// of a small server, some seconds on a memory card. A larger one shows its damage when it is met.
 const ALL_PAGES_MAX_BYTES: u64 = 256 << 20;
 
-/// Checks that the file is a store of hearthd, of the schema that it knows.
-pub(super) fn kind(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+/// Checks that the file is a store of hearthd; returns its schema, which is not a newer one.
+pub(super) fn kind(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let number = |pragma| {
         let number = connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-        number.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))
+        number.map_err(|source| from_sqlite(path, Operation::Open, source))
     };
-    let (application, found) = (number("application_id")?, number("user_version")?);
-    let (path, known) = (path.to_owned(), SCHEMA_VERSION);
+    let application = number("application_id")?;
+    let found = number("user_version")?;
+    let path = path.to_owned();
     if application != APPLICATION_ID {
         let why = format!("an SQLite file of another program, application id {application}");
         return Err(StoreError::Foreign { path, why });
     }
-    match found.cmp(&known) {
-        Ordering::Less => Err(StoreError::Older { path, found, known }),
-        Ordering::Greater => Err(StoreError::Newer { path, found, known }),
-        Ordering::Equal => Ok(()),
+    if found > SCHEMA_VERSION {
+        return Err(StoreError::Newer {
+            path,
+            found,
+            known: SCHEMA_VERSION,
+        });
     }
+    Ok(found)
 }
 
-/// Checks that all tables are there, that the numbers agree with each other, and that no commit is
-/// missing of which the mark knows. The mark must be older than the connection's snapshot.
-pub(super) fn content(
+/// Checks that the numbers agree with each other, and that no commit is missing of which the mark
+/// knows. The mark must be older than the connection's snapshot.
+pub(super) fn numbers(
     connection: &Connection,
     path: &Path,
     mark: Option<Mark>,
 ) -> Result<(), StoreError> {
-    let failed = |source| StoreError::from_sqlite(path, Operation::Open, source);
-    let damaged = |what| StoreError::Damaged {
-        path: path.to_owned(),
-        what,
-    };
+    let failed = |source| from_sqlite(path, Operation::Open, source);
     // One snapshot, since the writer may commit in between.
     let snapshot = connection.unchecked_transaction().map_err(failed)?;
     let connection = &*snapshot;
-    if let Some(what) = missing_tables(connection).map_err(failed)? {
-        return Err(damaged(what));
-    }
     if let Some(what) = odd_numbers(connection).map_err(failed)? {
-        return Err(damaged(what));
+        return Err(damaged(path, what));
     }
     let Some(mark) = mark else { return Ok(()) };
     let found = current(connection).map_err(failed)?;
@@ -70,7 +68,7 @@ pub(super) fn content(
     } else if found.commits < mark.commits {
         let Mark { commits, .. } = mark;
         format!(
-            "it has {} commits of {commits}: its log is missing or cut",
+            "it has {} commits of {commits}: its WAL is missing or cut",
             found.commits
         )
     } else {
@@ -78,31 +76,47 @@ pub(super) fn content(
     };
     Err(StoreError::RolledBack {
         path: path.to_owned(),
-        mark: mark::path(path),
+        mark: files::mark(path),
         what,
     })
+}
+
+/// Checks that all tables are there, as they were made.
+pub(super) fn tables(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let missing = missing_tables(connection);
+    match missing.map_err(|source| from_sqlite(path, Operation::Open, source))? {
+        Some(what) => Err(damaged(path, what)),
+        None => Ok(()),
+    }
+}
+
+fn damaged(path: &Path, what: String) -> StoreError {
+    StoreError::Damaged {
+        path: path.to_owned(),
+        what,
+    }
 }
 
 /// What the mark of this store has to say.
 pub(super) fn current(connection: &Connection) -> Result<Mark> {
     Ok(Mark {
-        id: meta(connection, "id")?,
-        commits: meta(connection, "commits")?,
+        id: meta::get(connection, "id")?,
+        commits: meta::get(connection, "commits")?,
     })
 }
 
 fn missing_tables(connection: &Connection) -> Result<Option<String>> {
     let empty = Connection::open_in_memory()?;
     empty.execute_batch(SCHEMA)?;
-    let found = tables(connection)?;
-    let missing = tables(&empty)?
+    let found = definitions(connection)?;
+    let missing = definitions(&empty)?
         .into_iter()
         .find(|table| !found.contains(table));
     Ok(missing.map(|(name, _)| format!("{name} is missing, or not as it was made")))
 }
 
 /// The names of tables and indexes, and how they are made.
-fn tables(connection: &Connection) -> Result<BTreeSet<(String, Option<String>)>> {
+fn definitions(connection: &Connection) -> Result<BTreeSet<(String, Option<String>)>> {
     let mut statement = connection.prepare("SELECT name, sql FROM sqlite_schema")?;
     statement
         .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
@@ -110,7 +124,7 @@ fn tables(connection: &Connection) -> Result<BTreeSet<(String, Option<String>)>>
 }
 
 fn odd_numbers(connection: &Connection) -> Result<Option<String>> {
-    let last = meta(connection, "last_sequence")?;
+    let last = meta::get(connection, "last_sequence")?;
     let newest = "SELECT max(sequence) FROM journal";
     let newest: Option<i64> = connection.query_row(newest, [], |row| row.get(0))?;
     let odd = newest.filter(|newest| *newest != last);
@@ -126,8 +140,7 @@ pub(super) fn pages(connection: &Connection, path: &Path) -> Result<(), StoreErr
         return Ok(());
     }
     let verdict = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0));
-    let verdict: String =
-        verdict.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
+    let verdict: String = verdict.map_err(|source| from_sqlite(path, Operation::Open, source))?;
     if verdict == "ok" {
         return Ok(());
     }

@@ -7,9 +7,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::open::{private, with_suffix};
+use super::files::{self, private};
 
 /// What the mark says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,14 +20,9 @@ pub(super) struct Mark {
     pub(super) commits: i64,
 }
 
-/// Where the mark of a store is.
-pub(super) fn path(store: &Path) -> PathBuf {
-    with_suffix(store, ".mark")
-}
-
 /// Reads the mark; `None` if there is none, or none that a loss of power left readable.
 pub(super) fn read(store: &Path) -> io::Result<Option<Mark>> {
-    match std::fs::read(path(store)) {
+    match std::fs::read(files::mark(store)) {
         Ok(bytes) => Ok(parse(&bytes)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -47,7 +42,7 @@ fn parse(bytes: &[u8]) -> Option<Mark> {
 
 /// Opens the mark for writing, and makes it if there is none.
 pub(super) fn open(store: &Path) -> io::Result<File> {
-    private(File::options().create(true).truncate(false)).open(path(store))
+    private(File::options().create(true).truncate(false)).open(files::mark(store))
 }
 
 /// Writes the mark. Always the same number of bytes, so that a new one covers the old one.

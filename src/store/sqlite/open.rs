@@ -1,17 +1,16 @@
-//! Finding, making, locking and checking the file.
+//! Making and opening the database file.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::fs::{File, OpenOptions};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-use super::{check, mark};
-
-use crate::store::{Operation, StoreError};
+use super::error::from_sqlite;
+use super::files::{self, folder_of, private, with_suffix};
+use super::{check, mark, migrate};
+use crate::store::error::{Operation, StoreError};
 
 /// How long to wait for a lock that another connection holds. Readers never block the writer in
 /// WAL mode, so only a checkpoint or a foreign tool can, and briefly.
@@ -24,66 +23,25 @@ const STATEMENTS: usize = 64;
 /// MiB and a step), and less than the ballast, so that it can be written back on a full disk.
 pub(super) const WAL_KEPT_BYTES: u64 = 6 << 20;
 
-/// - FULL syncs the log at each commit, which is what makes an ack safe.
-/// - 16 MiB of page cache hold the upper levels of all indexes.
-/// - SQLite doesn't write the log back by itself: [`super::Sqlite`] does, and sees what fails.
-/// - A log that a reader made longer is cut when it is next begun anew.
+/// Page cache in KiB: the writer's holds the upper levels of all indexes; a reader reads pages of
+/// the journal once, and there is one for each sink.
+const WRITER_CACHE_KIB: u32 = 16 << 10;
+const READER_CACHE_KIB: u32 = 1 << 10;
+
+/// - FULL syncs the WAL at each commit, which is what makes an ack safe.
+/// - SQLite doesn't write the WAL back by itself: the writer does, and sees what fails.
+/// - A WAL that a reader made longer is cut when it is next begun anew.
 /// - Cells are checked when a page is read, which finds damage before it spreads.
-fn pragmas() -> String {
+fn pragmas(access: Access) -> String {
+    let cache_kib = match access {
+        Access::Read => READER_CACHE_KIB,
+        Access::Write => WRITER_CACHE_KIB,
+    };
     format!(
-        "PRAGMA synchronous = FULL; PRAGMA cache_size = -16384; PRAGMA temp_store = MEMORY; \
+        "PRAGMA synchronous = FULL; PRAGMA cache_size = -{cache_kib}; PRAGMA temp_store = MEMORY; \
          PRAGMA wal_autocheckpoint = 0; PRAGMA journal_size_limit = {WAL_KEPT_BYTES}; \
          PRAGMA cell_size_check = ON;"
     )
-}
-
-/// Takes the lock that keeps other writers off. It is gone when the file is closed, also by a
-/// crash; the empty file stays.
-pub(super) fn lock(path: &Path) -> Result<File, StoreError> {
-    let lock = with_suffix(path, ".lock");
-    let failed = |source| StoreError::Open {
-        path: path.to_owned(),
-        source,
-    };
-    let file = private(OpenOptions::new().create(true))
-        .open(&lock)
-        .map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Locked {
-            path: path.to_owned(),
-            lock,
-        }),
-        Err(TryLockError::Error(source)) => Err(failed(source)),
-    }
-}
-
-/// True if there is a store; an error for what can't be one.
-pub(super) fn exists(path: &Path) -> Result<bool, StoreError> {
-    let foreign = |why: &str| StoreError::Foreign {
-        path: path.to_owned(),
-        why: why.to_owned(),
-    };
-    match path.metadata() {
-        Ok(found) if !found.is_file() => Err(foreign("not a file")),
-        // A store is made whole and then renamed, so it is never empty.
-        Ok(found) if found.len() == 0 => Err(foreign("an empty file")),
-        Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let traces = [with_suffix(path, "-wal"), mark::path(path)];
-            match traces.into_iter().find(|trace| trace.exists()) {
-                Some(trace) => Err(StoreError::Gone {
-                    path: path.to_owned(),
-                    trace,
-                }),
-                None => Ok(false),
-            }
-        }
-        Err(source) => Err(StoreError::Open {
-            path: path.to_owned(),
-            source,
-        }),
-    }
 }
 
 /// Makes a new store: under another name first, so that a crash leaves no half of one.
@@ -104,61 +62,55 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
         check::SCHEMA_VERSION
     );
     let connection = Connection::open(&draft).and_then(|connection| {
-        connection.execute_batch(&pragmas())?;
+        connection.execute_batch(&pragmas(Access::Write))?;
         connection.execute_batch(&schema)?;
         connection.close().map_err(|(_, error)| error)
     });
-    connection.map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?;
+    connection.map_err(|source| from_sqlite(path, Operation::Open, source))?;
     std::fs::rename(&draft, path).map_err(failed)?;
     File::open(folder_of(path))
         .and_then(|folder| folder.sync_all())
         .map_err(failed)
 }
 
-/// The folder of a file.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."))
-}
-
-/// Syncs the log of a store that nobody has open. A killed process may have left a commit in it
-/// that is not on disk: it counts from now on, so that messages are acked as its duplicates, and a
-/// loss of power must not take it away any more.
-pub(super) fn sync_wal(path: &Path) -> Result<(), StoreError> {
-    match File::open(with_suffix(path, "-wal")).and_then(|log| log.sync_all()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        synced => synced.map_err(|source| StoreError::Open {
-            path: path.to_owned(),
-            source,
-        }),
-    }
+/// How a store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Access {
+    Read,
+    Write,
 }
 
 /// Opens a file that is there, and checks it. What is refused is left as it is.
-pub(super) fn connect(path: &Path, access: OpenFlags) -> Result<Connection, StoreError> {
-    let failed = |source| StoreError::from_sqlite(path, Operation::Open, source);
+pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, StoreError> {
+    let failed = |source| from_sqlite(path, Operation::Open, source);
     let unreadable = |source| StoreError::Open {
-        path: mark::path(path),
+        path: files::mark(path),
         source,
     };
     // Before the store is looked into: its writer may commit in between.
     let mark = mark::read(path).map_err(unreadable)?;
-    let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags = match access {
+        Access::Read => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Write => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    // A log that belongs to another store, or to none, must not be written back at the end.
+    // A WAL that belongs to another store, or to none, must not be written back at the end.
     keep_wal(&connection, true).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.execute_batch(&pragmas()).map_err(failed)?;
-    check::kind(&connection, path)?;
-    if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+    connection.execute_batch(&pragmas(access)).map_err(failed)?;
+    let schema = check::kind(&connection, path)?;
+    migrate::check(path, schema, access)?;
+    if access == Access::Write {
         check::pages(&connection, path)?;
     }
-    check::content(&connection, path, mark)?;
-    if access.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+    check::numbers(&connection, path, mark)?;
+    if access == Access::Write {
         use_wal(&connection, path)?;
+        migrate::run(&connection, path, schema)?;
     }
+    check::tables(&connection, path)?;
     keep_wal(&connection, false).map_err(failed)?;
     Ok(connection)
 }
@@ -177,7 +129,7 @@ fn use_wal(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let mode = "PRAGMA journal_mode = WAL";
     let mode = connection.query_row(mode, [], |row| row.get::<_, String>(0));
     match mode
-        .map_err(|source| StoreError::from_sqlite(path, Operation::Open, source))?
+        .map_err(|source| from_sqlite(path, Operation::Open, source))?
         .as_str()
     {
         "wal" => Ok(()),
@@ -189,16 +141,4 @@ fn use_wal(connection: &Connection, path: &Path) -> Result<(), StoreError> {
             })
         }
     }
-}
-
-/// The store's path with something behind its file name.
-pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    name.into()
-}
-
-/// For the owner alone: a store holds user ids and clip addresses. SQLite gives its log the same.
-pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
-    options.write(true).mode(0o600)
 }

@@ -7,9 +7,11 @@ use chrono::DateTime;
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Params, Result, Row, params};
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
-use super::write::integer;
+use super::meta::{self, integer};
 use crate::engine::change::Quarantined;
+use crate::engine::graph::Node;
 use crate::engine::notifications::Notification;
 use crate::engine::reorder::Held;
 use crate::engine::traits::TraitRow;
@@ -19,13 +21,13 @@ use crate::event::{
     Reject, ResourceName, SessionKey, Timestamp,
 };
 use crate::record::RecordKind;
-use crate::store::{DeadLetterRow, JournalRow, QuarantineRow};
+use crate::store::rows::{DeadLetterRow, JournalRow, QuarantineRow, ShownRow, SinkRow};
 
 /// What the engine needs to go on.
 pub(super) fn restored(connection: &Connection) -> Result<Restored> {
     let deadlines = "SELECT id, deadline FROM notifications WHERE deadline IS NOT NULL";
     Ok(Restored {
-        clock: ClockTime(meta(connection, "clock")?),
+        clock: ClockTime(meta::get(connection, "clock")?),
         held: rows(
             connection,
             "SELECT row, line FROM held ORDER BY arrival",
@@ -35,7 +37,7 @@ pub(super) fn restored(connection: &Connection) -> Result<Restored> {
         deadlines: rows(connection, deadlines, [], |row| {
             Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
         })?,
-        nodes: rows(connection, "SELECT name, row FROM nodes", [], named)?,
+        nodes: nodes(connection)?,
         traits: rows(
             connection,
             "SELECT resource, name, fields FROM traits",
@@ -122,7 +124,7 @@ pub(super) fn journal(
     after: u64,
     limit: usize,
 ) -> Result<Vec<JournalRow>> {
-    let sql = "SELECT sequence, kind, subject, line FROM journal WHERE sequence > ?1 \
+    let sql = "SELECT sequence, kind, subject, at, line FROM journal WHERE sequence > ?1 \
                ORDER BY sequence LIMIT ?2";
     rows(
         connection,
@@ -133,7 +135,8 @@ pub(super) fn journal(
                 sequence: row.get::<_, i64>(0)?.unsigned_abs(),
                 kind: parsed(row, 1, RecordKind::parse)?,
                 subject: row.get(2)?,
-                line: row.get(3)?,
+                at: ClockTime(row.get(3)?),
+                line: row.get(4)?,
             })
         },
     )
@@ -184,12 +187,23 @@ pub(super) fn quarantined(connection: &Connection, id: i64) -> Result<Option<Qua
     message.optional()
 }
 
-/// The newest ranges of records that sinks lost, oldest first.
+/// The ids of all messages in quarantine, oldest first; their bodies are not read.
+pub(super) fn quarantine_ids(connection: &Connection) -> Result<Vec<i64>> {
+    rows(
+        connection,
+        "SELECT id FROM quarantine ORDER BY id",
+        [],
+        |row| row.get(0),
+    )
+}
+
+/// The newest records that sinks did not get, oldest first.
 pub(super) fn dead_letters(connection: &Connection, limit: usize) -> Result<Vec<DeadLetterRow>> {
-    let sql = "SELECT * FROM (SELECT id, at, sink, first_sequence, last_sequence, reason \
-               FROM dead_letters ORDER BY id DESC LIMIT ?1) ORDER BY id";
+    let sql = "SELECT * FROM (SELECT id, at, sink, first_sequence, last_sequence, reason, detail, \
+               line FROM dead_letters ORDER BY id DESC LIMIT ?1) ORDER BY id";
     rows(connection, sql, [integer(limit as u64)], |row| {
         let at = DateTime::from_timestamp_nanos(row.get(1)?);
+        let line: Option<String> = row.get(7)?;
         Ok(DeadLetterRow {
             id: row.get(0)?,
             at: Timestamp::from_utc(at).to_string(),
@@ -197,22 +211,64 @@ pub(super) fn dead_letters(connection: &Connection, limit: usize) -> Result<Vec<
             first_sequence: row.get::<_, i64>(3)?.unsigned_abs(),
             last_sequence: row.get::<_, i64>(4)?.unsigned_abs(),
             reason: row.get(5)?,
+            detail: row.get(6)?,
+            record: line.and_then(|line| RawValue::from_string(line).ok()),
         })
     })
 }
 
-/// The last record that a sink has settled; 0 if none.
-pub(super) fn cursor(connection: &Connection, sink: &str) -> Result<u64> {
-    let mut statement =
-        connection.prepare_cached("SELECT sequence FROM cursors WHERE sink = ?1")?;
-    let sequence: Option<i64> = statement.query_row([sink], |row| row.get(0)).optional()?;
-    Ok(sequence.unwrap_or_default().unsigned_abs())
+/// Every sink that the store knows, sorted by name.
+pub(super) fn sinks(connection: &Connection) -> Result<Vec<SinkRow>> {
+    let sql = "SELECT name, cursor, is_set FROM sinks ORDER BY name";
+    rows(connection, sql, [], |row| {
+        Ok(SinkRow {
+            name: row.get(0)?,
+            cursor: row.get::<_, i64>(1)?.unsigned_abs(),
+            is_set: row.get(2)?,
+        })
+    })
 }
 
-/// A number that the store keeps about itself.
-pub(super) fn meta(connection: &Connection, name: &str) -> Result<i64> {
-    let mut statement = connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
-    statement.query_row([name], |row| row.get(0))
+/// What a sink remembers of a notification that it showed.
+pub(super) fn shown(
+    connection: &Connection,
+    sink: &str,
+    notification: NotificationId,
+) -> Result<Option<ShownRow>> {
+    let sql = "SELECT revision, remote_id, state FROM shown WHERE sink = ?1 AND notification = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = statement.query_row(params![sink, notification.0], |row| {
+        Ok(ShownRow {
+            notification,
+            revision: row.get(0)?,
+            remote_id: row.get(1)?,
+            state: row.get(2)?,
+        })
+    });
+    row.optional()
+}
+
+/// The number of the oldest record that is kept; `None` if none is.
+pub(super) fn first_sequence(connection: &Connection) -> Result<Option<u64>> {
+    let mut statement = connection.prepare_cached("SELECT min(sequence) FROM journal")?;
+    let first: Option<i64> = statement.query_row([], |row| row.get(0))?;
+    Ok(first.map(i64::unsigned_abs))
+}
+
+/// The rows of the graph, sorted by name.
+pub(super) fn nodes(connection: &Connection) -> Result<Vec<(ResourceName, Node)>> {
+    rows(
+        connection,
+        "SELECT name, row FROM nodes ORDER BY name",
+        [],
+        named,
+    )
+}
+
+/// The traits of a resource, sorted by name.
+pub(super) fn traits(connection: &Connection, resource: &ResourceName) -> Result<Vec<TraitRow>> {
+    let sql = "SELECT resource, name, fields FROM traits WHERE resource = ?1 ORDER BY name";
+    rows(connection, sql, [resource.as_str()], trait_row)
 }
 
 fn rows<T>(

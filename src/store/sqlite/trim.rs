@@ -2,19 +2,21 @@
 
 use rusqlite::{Connection, Result, params};
 
-use super::read::meta;
-use super::write::{integer, set_meta};
+use super::meta::{self, integer};
+use super::write;
 use crate::event::ClockTime;
-use crate::store::{DeadLetterRange, DeadLetterReason, QUARANTINE_MAX_BYTES, Retention, Trimmed};
+use crate::store::{DeadLetterRange, DeadLetterReason, QUARANTINE_MAX_BYTES, Retention, Upkeep};
 
 /// Records removed for each row of another table: so many can come of one message. They lie side by
 /// side, so they cost less all the same.
 const RECORDS_PER_ROW: usize = 4;
 
 /// Removes at most ?2 rows that are not younger than ?1.
-const BY_HORIZON: [&str; 5] = [
+const BY_HORIZON: [&str; 6] = [
     "DELETE FROM payloads WHERE key IN (SELECT key FROM payloads WHERE at <= ?1 LIMIT ?2)",
     "DELETE FROM members WHERE notification IN (SELECT id FROM notifications \
+     WHERE deadline IS NULL AND touched <= ?1 LIMIT ?2)",
+    "DELETE FROM shown WHERE notification IN (SELECT id FROM notifications \
      WHERE deadline IS NULL AND touched <= ?1 LIMIT ?2)",
     "DELETE FROM notifications WHERE id IN (SELECT id FROM notifications \
      WHERE deadline IS NULL AND touched <= ?1 LIMIT ?2)",
@@ -23,15 +25,6 @@ const BY_HORIZON: [&str; 5] = [
     "DELETE FROM released WHERE ordering_key IN \
      (SELECT ordering_key FROM released WHERE at <= ?1 LIMIT ?2)",
 ];
-
-/// Sinks that the settings don't name any more keep their place, but are owed nothing.
-const UNSET_SINKS: &str = "UPDATE cursors SET is_set = FALSE WHERE is_set";
-
-/// A new sink is owed what is in the journal; one that is back, not what went meanwhile.
-const SET_SINK: &str = "INSERT INTO cursors (sink, sequence) \
-     SELECT ?1, coalesce((SELECT min(sequence) - 1 FROM journal), value) \
-       FROM meta WHERE name = 'last_sequence' \
-     ON CONFLICT (sink) DO UPDATE SET is_set = TRUE, sequence = max(sequence, excluded.sequence)";
 
 /// The number, time and bytes of the ?1 oldest records.
 const OLDEST_RECORDS: &str =
@@ -42,7 +35,7 @@ const OLDEST_QUARANTINED: &str = "SELECT id, at, bytes FROM quarantine ORDER BY 
 
 /// Makes a sink's last dead letter longer, if it ends where another one would begin.
 const LONGER_DEAD_LETTER: &str = "UPDATE dead_letters SET last_sequence = ?3, at = ?4 \
-     WHERE sink = ?1 AND last_sequence = ?2 - 1 AND reason = ?5";
+     WHERE sink = ?1 AND last_sequence = ?2 - 1 AND reason = ?5 AND line IS NULL";
 
 /// Trims every table once, of at most `rows` rows each (four times that of the journal and of
 /// quarantine), and of what hangs on those.
@@ -51,30 +44,20 @@ pub(super) fn all(
     now: ClockTime,
     retention: &Retention,
     rows: usize,
-) -> Result<Trimmed> {
+) -> Result<Upkeep> {
     let horizon = now.before(retention.horizon).0;
     let limit = integer(rows as u64);
-    let mut trimmed = Trimmed::default();
+    let mut upkeep = Upkeep::default();
     for sql in BY_HORIZON {
         let removed = connection
             .prepare_cached(sql)?
             .execute(params![horizon, limit])?;
-        trimmed.more |= removed >= rows;
+        upkeep.more |= removed >= rows;
     }
     let records = rows * RECORDS_PER_ROW;
-    journal(connection, now, retention, records, &mut trimmed)?;
-    quarantine(connection, records, &mut trimmed)?;
-    Ok(trimmed)
-}
-
-/// Notes which sinks the settings name: what a trim takes from one of these before it was
-/// delivered is a loss.
-pub(super) fn set_sinks(connection: &Connection, sinks: &[String]) -> Result<()> {
-    connection.execute(UNSET_SINKS, [])?;
-    let mut set = connection.prepare(SET_SINK)?;
-    sinks
-        .iter()
-        .try_for_each(|sink| set.execute([sink]).map(drop))
+    journal(connection, now, retention, records, &mut upkeep)?;
+    quarantine(connection, records, &mut upkeep)?;
+    Ok(upkeep)
 }
 
 fn journal(
@@ -82,51 +65,50 @@ fn journal(
     now: ClockTime,
     retention: &Retention,
     rows: usize,
-    trimmed: &mut Trimmed,
+    upkeep: &mut Upkeep,
 ) -> Result<()> {
     let expired = now.before(retention.journal_age).0;
     let allowed = integer(retention.journal_bytes);
-    let bytes = meta(connection, "journal_bytes")?;
+    let bytes = meta::get(connection, "journal_bytes")?;
     let must_go = |at, bytes| at <= expired || bytes > allowed;
     let Some(oldest) = oldest(connection, OLDEST_RECORDS, rows, bytes, must_go)? else {
         return Ok(());
     };
-    trimmed.more |= oldest.more;
+    upkeep.more |= oldest.more;
     // What the last one is too old for, all of them are.
-    let loss = if oldest.at <= expired {
+    let reason = if oldest.at <= expired {
         DeadLetterReason::JournalExpired
     } else {
         DeadLetterReason::JournalFull
     };
-    trimmed.lost = overtake_sinks(connection, oldest.last, loss, now)?;
+    upkeep.dead_letters = overtake_sinks(connection, oldest.last, reason, now)?;
     connection
         .prepare_cached("DELETE FROM journal WHERE sequence <= ?1")?
         .execute([oldest.last])?;
-    set_meta(connection, "journal_bytes", oldest.bytes)
+    meta::set(connection, "journal_bytes", oldest.bytes)
 }
 
 /// Records that a sink had not settled go to its dead letters, as one range.
 fn overtake_sinks(
     connection: &Connection,
     last: i64,
-    loss: DeadLetterReason,
+    reason: DeadLetterReason,
     now: ClockTime,
 ) -> Result<Vec<DeadLetterRange>> {
-    let sql = "SELECT sink, sequence FROM cursors WHERE is_set AND sequence < ?1";
+    let sql = "SELECT name, cursor FROM sinks WHERE is_set AND cursor < ?1";
     let mut behind = connection.prepare_cached(sql)?;
     let sinks: Vec<(String, i64)> = behind
         .query_map([last], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_>>()?;
     let mut lost = Vec::new();
     for (sink, cursor) in sinks {
-        dead_letter(connection, &sink, (cursor + 1, last), loss, now)?;
-        super::write::cursor(connection, &sink, last.unsigned_abs())?;
-        let (first, last) = ((cursor + 1).unsigned_abs(), last.unsigned_abs());
+        dead_letter(connection, &sink, (cursor + 1, last), reason, now)?;
+        write::set_cursor(connection, &sink, last.unsigned_abs())?;
         lost.push(DeadLetterRange {
             sink,
-            first,
-            last,
-            loss,
+            first: (cursor + 1).unsigned_abs(),
+            last: last.unsigned_abs(),
+            reason,
         });
     }
     Ok(lost)
@@ -137,10 +119,10 @@ fn dead_letter(
     connection: &Connection,
     sink: &str,
     (first, last): (i64, i64),
-    loss: DeadLetterReason,
+    reason: DeadLetterReason,
     now: ClockTime,
 ) -> Result<()> {
-    let row = params![sink, first, last, now.0, loss.as_str()];
+    let row = params![sink, first, last, now.0, reason.as_ref()];
     if connection
         .prepare_cached(LONGER_DEAD_LETTER)?
         .execute(row)?
@@ -155,20 +137,20 @@ fn dead_letter(
     letter.execute(row).map(drop)
 }
 
-fn quarantine(connection: &Connection, rows: usize, trimmed: &mut Trimmed) -> Result<()> {
+fn quarantine(connection: &Connection, rows: usize, upkeep: &mut Upkeep) -> Result<()> {
     let allowed = integer(QUARANTINE_MAX_BYTES);
-    let bytes = meta(connection, "quarantine_bytes")?;
+    let bytes = meta::get(connection, "quarantine_bytes")?;
     let Some(oldest) = oldest(connection, OLDEST_QUARANTINED, rows, bytes, |_, bytes| {
         bytes > allowed
     })?
     else {
         return Ok(());
     };
-    trimmed.more |= oldest.more;
-    trimmed.quarantine_evicted = connection
+    upkeep.more |= oldest.more;
+    upkeep.quarantine_evicted = connection
         .prepare_cached("DELETE FROM quarantine WHERE id <= ?1")?
         .execute([oldest.last])?;
-    set_meta(connection, "quarantine_bytes", oldest.bytes)
+    meta::set(connection, "quarantine_bytes", oldest.bytes)
 }
 
 /// The oldest rows of a table, which must go.

@@ -1,16 +1,55 @@
 //! What a commit writes. Every function runs inside the transaction of its caller.
 
+use std::sync::Arc;
+
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde::Serialize;
 
+use super::meta::{self, integer};
 use crate::engine::change::Changes;
 use crate::engine::traits::TraitRow;
 use crate::event::ClockTime;
 use crate::record::Record;
-use crate::store::{JournalRow, quarantine_bytes};
+use crate::store::rows::{
+    Admin, Commit, Committed, JournalRow, Settlement, SinkStart, quarantine_bytes,
+};
 
-/// Writes all changes; returns the new rows of the journal.
-pub(super) fn changes(connection: &Connection, mut changes: Changes) -> Result<Vec<JournalRow>> {
+/// Sinks that the settings don't name any more keep their place, but nothing is due to them.
+const UNSET_SINKS: &str = "UPDATE sinks SET is_set = FALSE WHERE is_set";
+
+/// To a sink that is back, what left the journal meanwhile is not due.
+const SET_SINK: &str = "INSERT INTO sinks (name, cursor) VALUES (?1, ?2) \
+     ON CONFLICT (name) DO UPDATE SET is_set = TRUE, cursor = max(cursor, \
+     coalesce((SELECT min(sequence) - 1 FROM journal), \
+         (SELECT value FROM meta WHERE name = 'last_sequence')))";
+
+/// Writes all of it; returns the new rows of the journal, and what admin requests came to.
+pub(super) fn commit(connection: &Connection, commit: Commit) -> Result<Committed> {
+    let Commit {
+        changes: made,
+        settled,
+        admin,
+    } = commit;
+    let records = if made.is_empty() {
+        Vec::new()
+    } else {
+        changes(connection, made)?
+    };
+    if !settled.is_empty() {
+        let now = ClockTime(meta::get(connection, "clock")?);
+        for settlement in &settled {
+            settle(connection, settlement, now)?;
+        }
+    }
+    let affected = admin.iter().map(|admin| administer(connection, admin));
+    Ok(Committed {
+        records,
+        affected: affected.collect::<Result<_>>()?,
+    })
+}
+
+/// Writes what a step changed; returns the new rows of the journal.
+fn changes(connection: &Connection, mut changes: Changes) -> Result<Vec<Arc<JournalRow>>> {
     let records = std::mem::take(&mut changes.records);
     let changes = &changes;
     payloads_and_sessions(connection, changes)?;
@@ -18,8 +57,60 @@ pub(super) fn changes(connection: &Connection, mut changes: Changes) -> Result<V
     event_log(connection, changes)?;
     graph(connection, changes)?;
     quarantine(connection, changes)?;
-    set_meta(connection, "clock", changes.at.0)?;
+    meta::set(connection, "clock", changes.at.0)?;
     journal(connection, records, changes.at)
+}
+
+fn settle(connection: &Connection, settlement: &Settlement, now: ClockTime) -> Result<()> {
+    let Settlement {
+        sink,
+        cursor,
+        dead_letters,
+        shown,
+    } = settlement;
+    set_cursor(connection, sink, *cursor)?;
+    let mut letter = connection.prepare_cached(
+        "INSERT INTO dead_letters (at, sink, first_sequence, last_sequence, reason, detail, line) \
+         VALUES (?1, ?2, ?3, ?3, ?4, ?5, ?6)",
+    )?;
+    for dead in dead_letters {
+        let sequence = integer(dead.sequence);
+        let reason = dead.reason.as_ref();
+        letter.execute(params![
+            now.0,
+            sink,
+            sequence,
+            reason,
+            dead.detail,
+            dead.line
+        ])?;
+    }
+    let mut show = connection.prepare_cached(
+        "INSERT OR REPLACE INTO shown (sink, notification, revision, remote_id, state) \
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+    )?;
+    for row in shown {
+        let id = row.notification.0;
+        show.execute(params![sink, id, row.revision, row.remote_id, row.state])?;
+    }
+    Ok(())
+}
+
+/// Returns how many rows went, or changed.
+fn administer(connection: &Connection, admin: &Admin) -> Result<usize> {
+    match admin {
+        Admin::SetSinks(sinks) => set_sinks(connection, sinks),
+        Admin::DropQuarantined(ids) => drop_quarantined(connection, ids),
+        Admin::DropDeadLetters(ids) => drop_dead_letters(connection, ids),
+    }
+}
+
+fn set_sinks(connection: &Connection, sinks: &[SinkStart]) -> Result<usize> {
+    connection.execute(UNSET_SINKS, [])?;
+    let mut set = connection.prepare_cached(SET_SINK)?;
+    let rows = sinks.iter();
+    rows.map(|sink| set.execute(params![sink.name, integer(sink.cursor)]))
+        .sum()
 }
 
 fn payloads_and_sessions(connection: &Connection, changes: &Changes) -> Result<()> {
@@ -109,7 +200,7 @@ fn quarantine(connection: &Connection, changes: &Changes) -> Result<()> {
     if changes.quarantined.is_empty() {
         return Ok(());
     }
-    let mut total = super::read::meta(connection, "quarantine_bytes")?;
+    let mut total = meta::get(connection, "quarantine_bytes")?;
     let mut statement = connection.prepare_cached(
         "INSERT INTO quarantine (at, received_at, publish_time, platform, reason, detail, \
          message_id, place, raw, key, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -131,11 +222,11 @@ fn quarantine(connection: &Connection, changes: &Changes) -> Result<()> {
             bytes,
         ])?;
     }
-    set_meta(connection, "quarantine_bytes", total)
+    meta::set(connection, "quarantine_bytes", total)
 }
 
 /// Removes rows of quarantine; returns how many there were.
-pub(super) fn drop_quarantined(connection: &Connection, ids: &[i64]) -> Result<usize> {
+fn drop_quarantined(connection: &Connection, ids: &[i64]) -> Result<usize> {
     let mut statement =
         connection.prepare_cached("DELETE FROM quarantine WHERE id = ?1 RETURNING bytes")?;
     let mut dropped = Vec::new();
@@ -147,8 +238,8 @@ pub(super) fn drop_quarantined(connection: &Connection, ids: &[i64]) -> Result<u
         );
     }
     if !dropped.is_empty() {
-        let total = super::read::meta(connection, "quarantine_bytes")?;
-        set_meta(
+        let total = meta::get(connection, "quarantine_bytes")?;
+        meta::set(
             connection,
             "quarantine_bytes",
             total - dropped.iter().sum::<i64>(),
@@ -158,7 +249,7 @@ pub(super) fn drop_quarantined(connection: &Connection, ids: &[i64]) -> Result<u
 }
 
 /// Removes rows of dead letters; returns how many there were.
-pub(super) fn drop_dead_letters(connection: &Connection, ids: &[i64]) -> Result<usize> {
+fn drop_dead_letters(connection: &Connection, ids: &[i64]) -> Result<usize> {
     let mut statement = connection.prepare_cached("DELETE FROM dead_letters WHERE id = ?1")?;
     ids.iter().map(|id| statement.execute([id])).sum()
 }
@@ -167,64 +258,41 @@ fn journal(
     connection: &Connection,
     records: Vec<Record>,
     at: ClockTime,
-) -> Result<Vec<JournalRow>> {
-    let last = super::read::meta(connection, "last_sequence")?.unsigned_abs();
-    let mut bytes = super::read::meta(connection, "journal_bytes")?;
-    let rows = JournalRow::number(records, last);
+) -> Result<Vec<Arc<JournalRow>>> {
+    let last = meta::get(connection, "last_sequence")?.unsigned_abs();
+    let mut bytes = meta::get(connection, "journal_bytes")?;
+    let rows = JournalRow::number(records, last, at);
     let Some(end) = rows.last() else {
         return Ok(rows);
     };
     let mut statement = connection.prepare_cached(
         "INSERT INTO journal (sequence, kind, subject, at, line) VALUES (?1, ?2, ?3, ?4, ?5)",
     )?;
-    for JournalRow {
-        sequence,
-        kind,
-        subject,
-        line,
-    } in &rows
-    {
-        bytes += integer(line.len() as u64);
+    for row in &rows {
+        bytes += integer(row.line.len() as u64);
+        let sequence = integer(row.sequence);
         statement.execute(params![
-            integer(*sequence),
-            kind.as_str(),
-            subject,
+            sequence,
+            row.kind.as_str(),
+            row.subject,
             at.0,
-            line
+            row.line
         ])?;
     }
-    set_meta(connection, "last_sequence", integer(end.sequence))?;
-    set_meta(connection, "journal_bytes", bytes)?;
+    meta::set(connection, "last_sequence", integer(end.sequence))?;
+    meta::set(connection, "journal_bytes", bytes)?;
     Ok(rows)
 }
 
 /// Moves a sink's cursor forward.
-pub(super) fn cursor(connection: &Connection, sink: &str, sequence: u64) -> Result<()> {
+pub(super) fn set_cursor(connection: &Connection, sink: &str, sequence: u64) -> Result<()> {
     let mut statement = connection.prepare_cached(
-        "INSERT INTO cursors (sink, sequence) VALUES (?1, ?2) ON CONFLICT (sink) DO UPDATE \
-         SET sequence = max(sequence, excluded.sequence)",
+        "INSERT INTO sinks (name, cursor) VALUES (?1, ?2) ON CONFLICT (name) DO UPDATE \
+         SET cursor = max(cursor, excluded.cursor)",
     )?;
     statement
         .execute(params![sink, integer(sequence)])
         .map(drop)
-}
-
-/// Counts a commit, which this is a part of; returns its number.
-pub(super) fn count_commit(connection: &Connection) -> Result<i64> {
-    let sql = "UPDATE meta SET value = value + 1 WHERE name = 'commits' RETURNING value";
-    connection
-        .prepare_cached(sql)?
-        .query_row([], |row| row.get(0))
-}
-
-pub(super) fn set_meta(connection: &Connection, name: &str, value: i64) -> Result<()> {
-    let mut statement = connection.prepare_cached("UPDATE meta SET value = ?2 WHERE name = ?1")?;
-    statement.execute(params![name, value]).map(drop)
-}
-
-/// SQLite's integers are signed; our numbers never come near 2^63.
-pub(super) fn integer(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn json(row: &impl Serialize) -> Result<String> {

@@ -24,10 +24,10 @@ fn on(disk: &SmallDisk) -> Trial {
     Trial::with(server, home)
 }
 
-fn wait_for_reserve(trial: &Trial, disk: &SmallDisk) {
-    let reserve = disk.path("hearthd.db.reserve");
-    trial.wait_for_server("the reserve is there", |_| {
-        fs::metadata(&reserve).is_ok_and(|file| file.len() == 8 << 20)
+fn wait_for_ballast(trial: &Trial, disk: &SmallDisk) {
+    let ballast = disk.path("hearthd.db.ballast");
+    trial.wait_for_server("the ballast is there", |_| {
+        fs::metadata(&ballast).is_ok_and(|file| file.len() == 8 << 20)
     });
 }
 
@@ -40,7 +40,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     trial.publish(50);
     trial.drain();
 
-    // Others take all the space; then there are more messages than the reserve has room for.
+    // Others take all the space; then there are more messages than the ballast has room for.
     disk.fill();
     trial.publish(4_000);
     trial.wait_for(ERRORS, |errors| errors >= 3);
@@ -74,10 +74,10 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
         .service
         .series("hearthd_messages_received_total{platform=\"sdm\"}");
     assert_eq!(received, 4_050 + duplicates);
-    wait_for_reserve(&trial, &disk);
+    wait_for_ballast(&trial, &disk);
     // It comes back as well if somebody takes it away.
-    fs::remove_file(disk.path("hearthd.db.reserve")).unwrap();
-    wait_for_reserve(&trial, &disk);
+    fs::remove_file(disk.path("hearthd.db.ballast")).unwrap();
+    wait_for_ballast(&trial, &disk);
     trial.finish();
 }
 
@@ -107,6 +107,6 @@ fn a_full_disk_is_mended_by_what_is_past_its_retention() {
     trial.wait_for(ERRORS, |errors| errors >= 1);
     trial.drain();
     disk.free();
-    wait_for_reserve(&trial, &disk);
+    wait_for_ballast(&trial, &disk);
     trial.finish();
 }

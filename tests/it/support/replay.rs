@@ -12,9 +12,11 @@ use hearthd::event::ClockTime;
 use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
 use hearthd::record;
 use hearthd::sources::{Incoming, capture};
-use hearthd::store::{JournalRow, Sqlite, Store, StoreError};
+use hearthd::store::{JournalRow, Memory, StoreError, Writer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use super::store::Readable as _;
 
 /// The name that message ids of lines without one are made from.
 const FILE: &str = "case.jsonl";
@@ -32,8 +34,8 @@ pub(crate) fn messages(lines: &[String]) -> Vec<Incoming> {
 }
 
 /// A store that is gone with the test.
-pub(crate) fn memory() -> Store {
-    Store::Memory(Box::default())
+pub(crate) fn memory() -> Writer {
+    Writer::Memory(Memory::default())
 }
 
 /// A folder for one SQLite store, in memory where the machine has such a place: the tests are
@@ -55,16 +57,16 @@ impl Disk {
         self.0.path().join("hearthd.db")
     }
 
-    pub(crate) fn store(&self) -> Store {
-        Store::Sqlite(Box::new(open_sqlite(&self.path())))
+    pub(crate) fn store(&self) -> Writer {
+        open_sqlite(&self.path())
     }
 }
 
 /// Opens a store that may have been closed just now. A child that another test is starting has the
 /// lock's file open until it runs its program.
-pub(crate) fn open_sqlite(path: &Path) -> Sqlite {
+pub(crate) fn open_sqlite(path: &Path) -> Writer {
     for _ in 0..100_000 {
-        match Sqlite::open(path) {
+        match Writer::open(path) {
             Err(StoreError::Locked { .. }) => std::thread::yield_now(),
             opened => return opened.unwrap(),
         }
@@ -115,7 +117,7 @@ pub(crate) struct Output {
 }
 
 /// Runs the lines through a store, in batches of these sizes.
-pub(crate) fn run_lines(lines: &[String], store: Store, batches: &[usize]) -> Output {
+pub(crate) fn run_lines(lines: &[String], store: Writer, batches: &[usize]) -> Output {
     let mut run = Run::open(store);
     let mut messages = messages(lines);
     for size in batches {
@@ -127,12 +129,12 @@ pub(crate) fn run_lines(lines: &[String], store: Store, batches: &[usize]) -> Ou
 
 impl Run {
     /// Goes on where the store left off, on the store's clock.
-    pub(crate) fn open(store: Store) -> Self {
+    pub(crate) fn open(store: Writer) -> Self {
         Self::open_with(store, settings())
     }
 
     /// The same with other settings.
-    pub(crate) fn open_with(store: Store, settings: PipelineSettings) -> Self {
+    pub(crate) fn open_with(store: Writer, settings: PipelineSettings) -> Self {
         let pipeline = Pipeline::open(store, settings).unwrap();
         let clock = pipeline.engine().map(Engine::clock).unwrap_or_default();
         Self {
@@ -190,7 +192,8 @@ impl Run {
     fn keep(&mut self, committed: &Committed) -> Vec<Value> {
         self.counts.add(&committed.tally);
         let mut records = Vec::new();
-        for JournalRow { line, .. } in &committed.records {
+        for row in &committed.records {
+            let JournalRow { line, .. } = &**row;
             writeln!(self.text, "{line}").unwrap();
             records.push(serde_json::from_str(line).unwrap());
         }
