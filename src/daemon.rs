@@ -1,63 +1,71 @@
-//! The service: builds the parts, connects them, and stops them in order.
+//! The service: builds the parts, connects them, watches them, and stops them in order.
 //!
-//! One task owns the pipeline (`service`); everything else sends it messages over bounded channels.
+//! One thread writes the store (`ingest`); everything else sends it inputs over bounded channels.
 
-mod acks;
-mod decoder;
+mod gauges;
 mod reload;
-mod service;
 mod signals;
 mod systemd;
+mod tasks;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 pub use self::reload::Reload;
-use self::service::Service;
+use self::tasks::{Ended, Tasks};
 use crate::clock::Clock;
-use crate::config::{Pubsub, Settings};
+use crate::config::{Pubsub, Settings, SinkFrom};
 use crate::engine::Engine;
+use crate::event::Platform;
 use crate::health::Health;
 use crate::http;
+use crate::ingest::{self, Admin, Ingest, Inputs, Reports};
+use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
-use crate::sinks::{Progress, Sink};
-use crate::sources::pubsub::{Source, SourceError, SourceEvent};
-use crate::store::{Admin, Commit, SinkStart, StoreError, Writer};
+use crate::sinks::Sink;
+use crate::sources::pubsub::{Source, SourceError};
+use crate::sources::{Delivery, SourceChange, SourceEvent, SourceId};
+use crate::store::{Settlement, SinkStart, StoreError, Writer};
 
-/// Messages between the source and the decoder, and between it and the pipeline: a batch each, so
+/// Messages between the source and the decoder, and between it and the writer: a batch each, so
 /// that none waits for the other. More would only be leased longer.
 const DELIVERIES: usize = MAX_BATCH;
 
-/// Notes of sinks about their progress under way: a later one makes an earlier one superfluous.
-const PROGRESS: usize = 16;
+/// Settlements under way: one for each sink, mostly. A sink waits where there is no place.
+const SETTLEMENTS: usize = 16;
+
+/// Requests of operators under way. Others wait.
+const ADMIN: usize = 16;
+
+/// Longest waits at the end, which together keep the exit within 10 s: for the acks of a source,
+/// which has a limit of 5 s of its own, for sinks to deliver what is in the journal, and for the
+/// last commit and the last answers over HTTP.
+const SOURCE_LIMIT: Duration = Duration::from_secs(6);
+const SINKS_LIMIT: Duration = Duration::from_secs(2);
+const END_LIMIT: Duration = Duration::from_secs(2);
 
 /// Why the service can't start or go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// The store can't be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The source can't start.
     #[error(transparent)]
     Source(#[from] SourceError),
-    /// The address for metrics and health can't be listened on.
     #[error("failed to listen on {address}: choose another http.listen, or stop what uses it")]
     Listen {
-        /// The address.
         address: std::net::SocketAddr,
-        /// Why.
         source: std::io::Error,
     },
-    /// The system gives no signals.
     #[error("failed to wait for signals")]
     Signals(#[source] std::io::Error),
-    /// A task of the source or the decoder ended, and nobody told it to: a defect.
-    #[error("the source ended by itself: a defect, please report what the log says before this")]
-    SourceEnded,
+    #[error("failed to start a thread")]
+    Thread(#[source] std::io::Error),
+    /// A task ended, and nobody told it to: a defect.
+    #[error("task {name} ended by itself ({why}): a defect, please report it with the log")]
+    TaskEnded { name: String, why: String },
     /// Two metrics have one name: a defect.
     #[error("failed to register the metrics")]
     Metrics(#[from] prometheus::Error),
@@ -70,128 +78,283 @@ impl DaemonError {
     }
 }
 
-/// Runs the service on a store until it is told to stop by SIGTERM or SIGINT. SIGHUP makes it
-/// `reload`. Sinks read the file that the settings name, so a store in memory can have none.
+type Outcome = Result<(), DaemonError>;
+
+/// What tells the tasks to stop, in this order.
+struct Stops {
+    /// No message is taken any more.
+    stop: watch::Sender<bool>,
+    /// Sinks deliver what is in the journal, and end.
+    finish: watch::Sender<bool>,
+    /// Everything else ends.
+    end: watch::Sender<bool>,
+}
+
+/// The service as it runs.
+struct Daemon {
+    tasks: Tasks<Outcome>,
+    stops: Stops,
+}
+
+/// Runs the service on the store that `open` opens until it is told to stop by SIGTERM or SIGINT.
+/// SIGHUP makes it `reload`.
 pub async fn run(
     settings: &Settings,
     pubsub: &Pubsub,
-    mut store: Writer,
+    open: impl FnOnce() -> Result<Writer, StoreError>,
     reload: Reload,
-) -> Result<(), DaemonError> {
-    let names: Vec<&str> = settings
-        .sinks
-        .iter()
-        .map(|sink| sink.name.as_str())
-        .collect();
-    let metrics = Arc::new(Metrics::new(&names)?);
-    set_sinks(&mut store, &names)?;
-    let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
-    let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
-    let clock = Clock::start(stored);
-    let address = settings.http.listen;
-    let listen_error = |source| DaemonError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen_error)?;
-    let source = Source::connect(pubsub, clock.clone()).await?;
-    tracing::info!(%address, subscription = %pubsub.subscription, "started");
-
-    let (stop, stopped) = watch::channel(false);
-    let (stop_sinks, sinks_stopped) = watch::channel(false);
-    let health = Arc::new(Health::default());
-    let (deliveries, received) = mpsc::channel(DELIVERIES);
-    let (to_service, decoded) = mpsc::channel(DELIVERIES);
-    let decode = pipeline.decode_settings().clone();
-    let (progress, noted) = mpsc::channel(PROGRESS);
-    let service = Service::new(
-        pipeline,
-        clock.clone(),
-        Arc::clone(&metrics),
-        Arc::clone(&health),
-    )?;
-    let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
-    // Before anybody can see that it runs: until then, SIGHUP ends the process.
-    tokio::spawn(signals::handle(stop.clone(), reload).map_err(DaemonError::Signals)?);
-    let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
-    let server = tokio::spawn(http::serve(
-        listener,
-        shown.0,
-        shown.1,
-        shown.2,
-        sinks_stopped,
-    ));
-    systemd::start(Arc::clone(&health), clock.clone(), stopped.clone());
-    let on_event = source_events(Arc::clone(&metrics), health, clock);
-    let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
-    tokio::task::spawn_blocking(move || decoder::run(&decode, received, &to_service));
-
-    let (mut service, outcome) = service.run(decoded, noted, stopped).await;
-    tracing::info!("stopping: acks first, then sinks");
-    systemd::stopping();
-    // If it was an error that ended it, nobody has told the source yet.
-    stop.send_replace(true);
-    // The source has a limit of its own.
-    drop(source.await);
-    stop_sinks.send_replace(true);
-    service.finish_sinks(sinks).await;
-    // A store that failed for good is not written once more.
-    if outcome.is_ok() {
-        service.note_progress();
-    }
-    drop(server.await);
+) -> Outcome {
+    let daemon = Daemon::start(settings, pubsub, open, reload).await?;
+    let outcome = daemon.run().await;
     tracing::info!("stopped");
     outcome
 }
 
-/// A new sink begins with the oldest record that is kept.
-fn set_sinks(store: &mut Writer, names: &[&str]) -> Result<(), StoreError> {
-    let first = store.reader()?.snapshot()?.first_sequence()?;
-    let cursor = first.map_or(0, |first| first.saturating_sub(1));
-    let start = |name: &&str| SinkStart {
-        name: (*name).to_owned(),
-        cursor,
-    };
-    let commit = Commit {
-        admin: vec![Admin::SetSinks(names.iter().map(start).collect())],
-        ..Commit::default()
-    };
-    match store.commit(commit) {
-        Err(error) if !error.is_full() => Err(error),
-        Ok(_) | Err(_) => Ok(()),
+impl Daemon {
+    async fn start(
+        settings: &Settings,
+        pubsub: &Pubsub,
+        open: impl FnOnce() -> Result<Writer, StoreError>,
+        reload: Reload,
+    ) -> Result<Self, DaemonError> {
+        let stops = Stops {
+            stop: watch::Sender::new(false),
+            finish: watch::Sender::new(false),
+            end: watch::Sender::new(false),
+        };
+        let mut tasks = Tasks::new();
+        // Before anybody can see that it runs: until then, SIGHUP ends the process.
+        let signals = signals::handle(stops.stop.clone(), reload).map_err(DaemonError::Signals)?;
+        tasks.spawn("signals", async {
+            signals.await;
+            Ok(())
+        });
+        let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        let sources = [(SourceId::pubsub(), Platform::Sdm)];
+        let metrics = Arc::new(Metrics::new(&sources, &names)?);
+        let health = Arc::new(Health::default());
+        let address = settings.http.listen;
+        let server = http::Server::bind(address).await;
+        let server = server.map_err(|source| DaemonError::Listen { address, source })?;
+        let router = http::ops::router(Arc::clone(&metrics), Arc::clone(&health));
+        let end = stops.end.subscribe();
+        tasks.spawn("http", async {
+            server.serve(router, end).await;
+            Ok(())
+        });
+        let store = tokio::task::block_in_place(open)?;
+        let pipeline =
+            tokio::task::block_in_place(|| Pipeline::open(store, PipelineSettings::from(settings)))?;
+        let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
+        let clock = Clock::start(stored);
+        let source = Source::connect(pubsub, clock.clone()).await?;
+        let journal = Arc::new(Journal::new(pipeline.store().reader()?)?);
+        let reports = Reports {
+            clock,
+            metrics,
+            health: Arc::clone(&health),
+            journal,
+        };
+        let mut daemon = Self { tasks, stops };
+        let (settle, settled) = mpsc::channel(SETTLEMENTS);
+        let (ask, admin) = mpsc::channel(ADMIN);
+        let sinks = daemon.start_sinks(settings, &pipeline, &reports, &settle)?;
+        daemon.start_admin(&pipeline, ask);
+        daemon.start_ingest(pipeline, sinks, &reports, source, settled, admin)?;
+        health.set_ready();
+        daemon.start_systemd(&reports);
+        tracing::info!(%address, subscription = %pubsub.subscription, "started");
+        Ok(daemon)
     }
-}
 
-fn start_sinks(
-    settings: &Settings,
-    metrics: &Arc<Metrics>,
-    service: &Service,
-    progress: &mpsc::Sender<Progress>,
-    stop: &watch::Receiver<bool>,
-) -> Result<JoinSet<Progress>, DaemonError> {
-    if settings.sinks.is_empty() {
-        tracing::info!("no sinks are set: records stay in the journal of the store");
-    }
-    let mut sinks = JoinSet::new();
-    for sink in &settings.sinks {
-        let journal = service.reader()?;
-        let sink = Sink::new(sink, journal, Arc::clone(metrics))?;
-        sinks.spawn(sink.run(
-            service.committed.subscribe(),
-            progress.clone(),
-            stop.clone(),
-        ));
-    }
-    Ok(sinks)
-}
-
-fn source_events(
-    metrics: Arc<Metrics>,
-    health: Arc<Health>,
-    clock: Clock,
-) -> impl Fn(SourceEvent) + Send + Sync {
-    move |event| {
-        health.note_source_event(event, clock.now());
-        if event == SourceEvent::StreamUp {
-            tracing::info!("a stream is up");
+    /// Starts each sink where it stands; returns where the store is to know new ones from.
+    fn start_sinks(
+        &mut self,
+        settings: &Settings,
+        pipeline: &Pipeline,
+        reports: &Reports,
+        settle: &mpsc::Sender<Settlement>,
+    ) -> Result<Vec<SinkStart>, DaemonError> {
+        if settings.sinks.is_empty() {
+            tracing::info!("no sinks are set: records stay in the journal of the store");
         }
-        metrics.count_source_event(event, clock.wall_now().timestamp());
+        let reader = pipeline.store().reader()?;
+        let snapshot = reader.snapshot()?;
+        let known = snapshot.sinks()?;
+        let oldest = snapshot.first_sequence()?;
+        let before_oldest = oldest.map_or(reports.journal.last(), |first| first - 1);
+        let mut starts = Vec::new();
+        let mut statuses = Vec::new();
+        for sink in &settings.sinks {
+            let of_store = known.iter().find(|row| row.name == sink.name);
+            let cursor = match (of_store, sink.from) {
+                (Some(row), _) => row.cursor.max(before_oldest),
+                (None, SinkFrom::Start) => before_oldest,
+                (None, SinkFrom::End) => reports.journal.last(),
+            };
+            starts.push(SinkStart {
+                name: sink.name.clone(),
+                cursor,
+            });
+            let follower = reports.journal.follow(cursor);
+            let clock = reports.clock.clone();
+            let sink = Sink::new(sink, follower, clock, Arc::clone(&reports.metrics));
+            statuses.push(sink.status());
+            let name = format!("sink {}", sink.name());
+            let run = sink.run(settle.clone(), self.stops.finish.subscribe());
+            self.tasks.spawn(name, async {
+                run.await;
+                Ok(())
+            });
+        }
+        let gauges = gauges::run(statuses, reports.clone(), self.stops.end.subscribe());
+        self.tasks.spawn("gauges", async {
+            gauges.await;
+            Ok(())
+        });
+        Ok(starts)
+    }
+
+    /// Commands reach the running service by a socket beside its store. Without it they need the
+    /// service stopped, which is no reason not to run.
+    fn start_admin(&mut self, pipeline: &Pipeline, ask: mpsc::Sender<Admin>) {
+        let Some(path) = pipeline.store().socket() else {
+            return;
+        };
+        let server = match http::Server::bind_file(&path) {
+            Ok(server) => server,
+            Err(error) => {
+                let path = path.display();
+                tracing::warn!(
+                    %path,
+                    %error,
+                    "failed to make the socket for commands: `quarantine` and `dead-letters` can \
+                     change nothing while the service runs"
+                );
+                return;
+            }
+        };
+        let end = self.stops.end.subscribe();
+        self.tasks.spawn("admin", async move {
+            server.serve(http::admin::router(ask), end).await;
+            // Nobody answers there any more.
+            std::fs::remove_file(path).ok();
+            Ok(())
+        });
+    }
+
+    fn start_ingest(
+        &mut self,
+        pipeline: Pipeline,
+        sinks: Vec<SinkStart>,
+        reports: &Reports,
+        source: Source,
+        settled: mpsc::Receiver<Settlement>,
+        admin: mpsc::Receiver<Admin>,
+    ) -> Outcome {
+        let (deliver, received) = mpsc::channel::<Delivery>(DELIVERIES);
+        let (decoded, deliveries) = mpsc::channel(DELIVERIES);
+        let decode = pipeline.decode_settings().clone();
+        let inputs = Inputs {
+            deliveries,
+            settled,
+            admin,
+            stop: self.stops.stop.subscribe(),
+            end: self.stops.end.subscribe(),
+        };
+        let ingest = Ingest::new(pipeline, sinks, reports.clone());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .map_err(DaemonError::Thread)?;
+        let run = move || Ok(runtime.block_on(ingest.run(inputs))?);
+        let tasks = &mut self.tasks;
+        tasks
+            .spawn_thread("ingest", run)
+            .map_err(DaemonError::Thread)?;
+        let run = move || {
+            ingest::decode(&decode, received, &decoded);
+            Ok(())
+        };
+        tasks
+            .spawn_thread("decoder", run)
+            .map_err(DaemonError::Thread)?;
+        let on_event = source_events(reports);
+        let stopped = self.stops.stop.subscribe();
+        tasks.spawn(format!("source {}", SourceId::pubsub()), async move {
+            source.run(deliver, on_event, stopped).await;
+            Ok(())
+        });
+        Ok(())
+    }
+
+    fn start_systemd(&mut self, reports: &Reports) {
+        let health = Arc::clone(&reports.health);
+        let stopped = self.stops.stop.subscribe();
+        if let Some(informing) = systemd::start(health, stopped) {
+            self.tasks.spawn("systemd", async {
+                informing.await;
+                Ok(())
+            });
+        }
+    }
+
+    /// Waits until it is told to stop, or a task ends by itself; then stops all of them in order.
+    async fn run(mut self) -> Outcome {
+        let mut stopped = self.stops.stop.subscribe();
+        let early = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => None,
+            ended = self.tasks.next() => ended,
+        };
+        // The task that waits for signals ends with the stop that it brings.
+        let early = match early {
+            Some(ended) if !*stopped.borrow() => Some(self.tasks.blame(ended).await),
+            Some(_) | None => None,
+        };
+        let outcome = early.map_or(Ok(()), |ended| Err(failure(ended)));
+        if let Err(error) = &outcome {
+            tracing::error!(error = crate::text::error_chain(error), "stopping");
+        } else {
+            tracing::info!("stopping: acks first, then sinks");
+        }
+        systemd::stopping();
+        let is_source = |name: &str| name.starts_with("source ");
+        let is_sink = |name: &str| name.starts_with("sink ");
+        self.stops.stop.send_replace(true);
+        let mut ended = self.tasks.finish(is_source, SOURCE_LIMIT).await;
+        self.stops.finish.send_replace(true);
+        ended.extend(self.tasks.finish(is_sink, SINKS_LIMIT).await);
+        self.stops.end.send_replace(true);
+        ended.extend(self.tasks.finish(|name| !is_sink(name), END_LIMIT).await);
+        let failed = ended.into_iter().find(|ended| !matches!(ended.outcome, Ok(Ok(()))));
+        outcome.and(failed.map_or(Ok(()), |ended| Err(failure(ended))))
+    }
+}
+
+/// What the end of a task means for the service.
+fn failure(ended: Ended<Outcome>) -> DaemonError {
+    match ended.outcome {
+        Ok(Err(error)) => error,
+        Ok(Ok(())) => DaemonError::TaskEnded {
+            name: ended.name,
+            why: "it returned".to_owned(),
+        },
+        Err(why) => DaemonError::TaskEnded {
+            name: ended.name,
+            why,
+        },
+    }
+}
+
+fn source_events(reports: &Reports) -> impl Fn(SourceEvent) + Send + Sync + use<> {
+    let reports = reports.clone();
+    move |event| {
+        reports.health.note_source_change(event.change);
+        if event.change == SourceChange::Up {
+            tracing::info!(source = %event.source, "the source is up");
+        }
+        let now = reports.clock.wall_now().timestamp();
+        reports.metrics.note_source_event(&event, now);
     }
 }

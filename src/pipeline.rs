@@ -4,6 +4,7 @@
 //! Both `run` and `replay` go through it. It commits one step before it takes the next, so what
 //! the engine holds is never ahead of the store by more than the step at hand.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
@@ -14,11 +15,15 @@ use crate::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason, ReceivedAt
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{Commit, JournalRow, Retention, StoreError, Upkeep, Writer};
+use crate::store::{Admin, Commit, JournalRow, Retention, Settlement, StoreError, Upkeep, Writer};
 
 /// Most messages of one step, and so of one transaction: at 256 the sync of the log costs each
 /// message little, and a step stays within milliseconds.
 pub const MAX_BATCH: usize = 256;
+
+/// Most bytes of dead letters that wait for a commit: a receiver that refuses everything makes some
+/// thousand a second, of 2 KiB each.
+const MAX_SETTLED_BYTES: usize = 1 << 20;
 
 /// What the pipeline depends on.
 #[derive(Clone, Debug)]
@@ -119,10 +124,12 @@ pub struct Pipeline {
     store: Writer,
     /// `None` after a failed commit: what it held was never written, so it is thrown away.
     engine: Option<Engine>,
+    /// How far sinks have come: written by the next commit, whatever that is for.
+    settled: BTreeMap<String, Settlement>,
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
-    settled: u64,
+    accounted: u64,
 }
 
 impl Pipeline {
@@ -136,8 +143,9 @@ impl Pipeline {
             settings,
             store,
             engine,
+            settled: BTreeMap::new(),
             received,
-            settled: 0,
+            accounted: 0,
         })
     }
 
@@ -248,16 +256,22 @@ impl Pipeline {
             tally: changes.tally.clone(),
             ..Committed::default()
         };
-        if !changes.is_empty() {
+        let commit = Commit {
+            changes,
+            settled: self.settled.values().cloned().collect(),
+            admin: Vec::new(),
+        };
+        if !commit.is_empty() {
             tracing::trace!("committing");
             let watch = Stopwatch::start();
-            committed.records = self.store.commit(Commit::from(changes))?.records;
+            committed.records = self.store.commit(commit)?.records;
             committed.commit_seconds = Some(watch.seconds());
+            self.settled.clear();
         }
         self.engine = Some(engine);
         let tally = &committed.tally;
         self.received += tally.received;
-        self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
+        self.accounted += tally.emitted + tally.duplicates + tally.quarantined_total();
         Ok(Ok(committed))
     }
 
@@ -266,6 +280,33 @@ impl Pipeline {
             Some(engine) => Ok(engine),
             None => Ok(Engine::restore(self.settings.engine, self.store.restore()?)),
         }
+    }
+
+    /// Takes how far a sink has come, to be written by the next commit. Until then a later one of
+    /// that sink adds to it.
+    pub fn settle(&mut self, settlement: Settlement) {
+        match self.settled.get_mut(&settlement.sink) {
+            Some(waiting) => waiting.add(settlement),
+            None => drop(self.settled.insert(settlement.sink.clone(), settlement)),
+        }
+    }
+
+    /// True if the next commit has more to write of sinks than should wait for it.
+    pub fn has_much_settled(&self) -> bool {
+        let bytes = self.settled.values().map(Settlement::bytes);
+        bytes.sum::<usize>() > MAX_SETTLED_BYTES
+    }
+
+    /// Does what an operator asked for; returns how many rows each request affected.
+    pub fn administer(&mut self, admin: Vec<Admin>) -> Result<Vec<usize>, StoreError> {
+        let commit = Commit {
+            settled: self.settled.values().cloned().collect(),
+            admin,
+            ..Commit::default()
+        };
+        let committed = self.store.commit(commit)?;
+        self.settled.clear();
+        Ok(committed.affected)
     }
 
     /// Keeps the store within its retention, if that is due: see [`Writer::upkeep`].
@@ -303,7 +344,7 @@ impl Pipeline {
     /// unless one was lost or made up.
     pub fn imbalance(&self) -> i64 {
         let pending = self.engine.as_ref().map_or(0, Engine::pending) as u64;
-        let accounted = self.settled + pending;
+        let accounted = self.accounted + pending;
         i64::try_from(self.received).unwrap_or(i64::MAX)
             - i64::try_from(accounted).unwrap_or(i64::MAX)
     }

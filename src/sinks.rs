@@ -3,6 +3,8 @@
 //! A sink knows nothing of Pub/Sub, threads or dedupe. It gets records with an id, in order, and
 //! after a crash it may get some of them twice.
 
+pub mod outcome;
+mod status;
 pub mod stdout;
 
 use std::sync::Arc;
@@ -10,168 +12,170 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub use self::outcome::DeliveryOutcome;
+pub use self::status::Status;
 use self::stdout::Stdout;
-use crate::clock::Stopwatch;
+use crate::clock::{Clock, Stopwatch};
 use crate::config;
+use crate::journal::{Follower, Page};
 use crate::metrics::Metrics;
 use crate::record::RecordKind;
-use crate::store::{JournalRow, Reader, StoreError};
+use crate::store::{JournalRow, Settlement};
 
-/// Records read from the journal at once: some 300 KiB.
+/// Records delivered at once: some 300 KiB.
 const PAGE: usize = 256;
 
 /// Waits between attempts at a sink that fails: doubled from the first up to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// What a sink's delivery can end in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryOutcome {
-    /// The receiver has it.
-    Ok,
-    /// It will be tried again.
-    Failed,
-    /// This sink does not want records of its kind.
-    Filtered,
+/// Where records go.
+#[derive(Debug)]
+enum Target {
+    Stdout(Stdout),
 }
 
-impl DeliveryOutcome {
-    /// Every result, in the order of their metrics.
-    pub const ALL: [Self; 3] = [Self::Ok, Self::Failed, Self::Filtered];
+impl Target {
+    fn new(settings: &config::Sink) -> Self {
+        match settings.kind {
+            config::SinkKind::Stdout => Self::Stdout(Stdout),
+        }
+    }
 
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
+    /// Delivers records in order, all or an error: then an unknown number of them is delivered.
+    fn deliver(&self, rows: &[&JournalRow]) -> Result<(), String> {
         match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::Filtered => "filtered",
+            Self::Stdout(stdout) => stdout.deliver(rows).map_err(|error| error.to_string()),
         }
     }
 }
 
-/// How far a sink has come, to be noted in the store.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// The sink.
-    pub sink: String,
-    /// The last record that it has settled.
-    pub sequence: u64,
-}
-
-/// A sink's cursor, and the means to move it.
+/// One sink, at work.
+#[derive(Debug)]
 pub struct Sink {
     name: String,
     records: Vec<RecordKind>,
-    target: Stdout,
-    journal: Reader,
-    cursor: u64,
+    target: Target,
+    follower: Follower,
+    status: Arc<Status>,
+    clock: Clock,
     metrics: Arc<Metrics>,
 }
 
 impl Sink {
-    /// A sink that goes on behind the last record it has settled, as `journal` has it.
+    /// A sink that goes on where its follower stands.
     pub fn new(
         settings: &config::Sink,
-        journal: Reader,
+        follower: Follower,
+        clock: Clock,
         metrics: Arc<Metrics>,
-    ) -> Result<Self, StoreError> {
-        let target = match settings.kind {
-            config::SinkKind::Stdout => Stdout,
-        };
-        let sinks = journal.snapshot()?.sinks()?;
-        let known = sinks.iter().find(|sink| sink.name == settings.name);
-        let cursor = known.map_or(0, |sink| sink.cursor);
-        let (name, records) = (settings.name.clone(), settings.records.clone());
-        Ok(Self {
-            name,
-            records,
-            target,
-            journal,
-            cursor,
+    ) -> Self {
+        Self {
+            name: settings.name.clone(),
+            records: settings.records.clone(),
+            target: Target::new(settings),
+            status: Arc::new(Status::new(settings.name.clone(), follower.position())),
+            follower,
+            clock,
             metrics,
-        })
+        }
     }
 
-    /// Delivers what is committed, until `stop` holds true and the journal is delivered; returns
-    /// how far it came. `committed` is the number of the last record.
-    pub async fn run(
-        mut self,
-        mut committed: watch::Receiver<u64>,
-        progress: mpsc::Sender<Progress>,
-        mut stop: watch::Receiver<bool>,
-    ) -> Progress {
+    /// What others may see of it while it works.
+    pub fn status(&self) -> Arc<Status> {
+        Arc::clone(&self.status)
+    }
+
+    /// Delivers what is committed, until `finish` holds true and the journal is delivered, or one
+    /// more attempt has failed. How far it came goes to `settle`.
+    pub async fn run(mut self, settle: mpsc::Sender<Settlement>, mut finish: watch::Receiver<bool>) {
         let mut retry = RETRY.0;
         loop {
-            let last = *committed.borrow_and_update();
-            self.metrics
-                .show_backlog(&self.name, last.saturating_sub(self.cursor));
-            if self.cursor >= last {
-                if *stop.borrow() {
+            if self.follower.is_at_end() {
+                if *finish.borrow() {
                     break;
                 }
                 tokio::select! {
-                    _ = committed.changed() => {}
-                    _ = stop.changed() => {}
+                    () = self.follower.wait() => {}
+                    _ = finish.changed() => {}
                 }
                 continue;
             }
-            match tokio::task::block_in_place(|| self.deliver_page(last)) {
-                Ok(()) => {
-                    retry = RETRY.0;
-                    let note = self.progress();
-                    if self.cursor < last {
-                        // A full channel means that a newer note will follow.
-                        drop(progress.try_send(note));
-                    } else {
-                        // An error means that the service has ended: it asks for the last one.
-                        drop(progress.send(note).await);
-                    }
-                }
-                Err(error) => {
-                    let retry_in_s = retry.as_secs_f64();
-                    tracing::warn!(sink = self.name, error, retry_in_s, "delivery failed");
-                    self.metrics
-                        .count_sink(&self.name, DeliveryOutcome::Failed, 1, 0.0);
-                    if *stop.borrow() {
-                        break;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(retry) => {}
-                        _ = stop.changed() => {}
-                    }
-                    retry = (retry * 2).min(RETRY.1);
-                }
+            let Err(error) = self.deliver_page().await else {
+                retry = RETRY.0;
+                self.report(&settle).await;
+                continue;
+            };
+            self.status.set_up(false);
+            self.metrics
+                .count_sink(&self.name, DeliveryOutcome::Failed, 1, 0.0);
+            let retry_in_s = retry.as_secs_f64();
+            tracing::warn!(sink = self.name, error, retry_in_s, "delivery failed");
+            if *finish.borrow() {
+                break;
             }
+            tokio::select! {
+                () = tokio::time::sleep(retry) => {}
+                _ = finish.changed() => {}
+            }
+            retry = (retry * 2).min(RETRY.1);
         }
-        self.progress()
+        // Nobody receives it where the service has failed: then it repeats some records.
+        settle.send(self.settlement()).await.ok();
     }
 
-    fn deliver_page(&mut self, committed: u64) -> Result<(), String> {
-        let read = || self.journal.snapshot()?.journal(self.cursor, PAGE);
-        let page = read().map_err(|error| error.to_string())?;
-        // What is not there any more is a dead letter, or was never owed.
-        let last = page.last().map_or(committed, |row| row.sequence);
-        let wanted: Vec<&JournalRow> = page
+    /// Delivers the next records; after an error it stands where it stood.
+    async fn deliver_page(&mut self) -> Result<(), String> {
+        let from = self.follower.position();
+        let page = self.follower.next(PAGE).await;
+        let rows = match page.map_err(|error| error.to_string())? {
+            Page::Rows(rows) => rows,
+            // Its dead letters are written by whoever forgot them.
+            Page::Gap { last, .. } => {
+                self.status.settle(last);
+                return Ok(());
+            }
+        };
+        let wanted: Vec<&JournalRow> = rows
             .iter()
+            .map(AsRef::as_ref)
             .filter(|row| self.records.contains(&row.kind))
             .collect();
         let watch = Stopwatch::start();
-        self.target
-            .deliver(&wanted)
-            .map_err(|error| error.to_string())?;
-        let (delivered, seconds) = (wanted.len() as u64, watch.seconds());
-        let filtered = page.len() as u64 - delivered;
+        self.status.begin(self.clock.now());
+        let delivered = tokio::task::block_in_place(|| self.target.deliver(&wanted));
+        self.status.end();
+        if let Err(error) = delivered {
+            self.follower.rewind(from);
+            return Err(error);
+        }
+        let seconds = watch.seconds();
+        let delivered = wanted.len() as u64;
+        let filtered = rows.len() as u64 - delivered;
         self.metrics
             .count_sink(&self.name, DeliveryOutcome::Ok, delivered, seconds);
         self.metrics
             .count_sink(&self.name, DeliveryOutcome::Filtered, filtered, seconds);
-        self.cursor = last;
+        self.status.set_up(true);
+        self.status.settle(self.follower.position());
         Ok(())
     }
 
-    fn progress(&self) -> Progress {
-        Progress {
+    /// Says how far it has come, to be written by the next commit.
+    async fn report(&self, settle: &mpsc::Sender<Settlement>) {
+        if self.follower.is_at_end() {
+            // An error means that the service has ended.
+            settle.send(self.settlement()).await.ok();
+        } else {
+            // A later one says more; while the store fails there is no place for this one.
+            settle.try_send(self.settlement()).ok();
+        }
+    }
+
+    fn settlement(&self) -> Settlement {
+        Settlement {
             sink: self.name.clone(),
-            sequence: self.cursor,
+            cursor: self.follower.position(),
+            ..Settlement::default()
         }
     }
 }

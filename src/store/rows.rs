@@ -52,6 +52,23 @@ pub struct Settlement {
     pub shown: Vec<ShownRow>,
 }
 
+impl Settlement {
+    /// Adds what the same sink settled later.
+    pub fn add(&mut self, later: Self) {
+        self.cursor = self.cursor.max(later.cursor);
+        self.dead_letters.extend(later.dead_letters);
+        self.shown.extend(later.shown);
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        let letters = self.dead_letters.iter();
+        let letters = letters.map(|letter| letter.line.len() + letter.detail.len());
+        let shown = self.shown.iter().map(|row| row.state.len());
+        letters.sum::<usize>() + shown.sum::<usize>()
+    }
+}
+
 /// One record that a sink will not deliver, by its own decision or the receiver's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {

@@ -1,7 +1,7 @@
 //! Decodes deliveries on a thread of its own: it needs nothing of the pipeline, so that some are
 //! decoded while others are committed.
 //!
-//! It never acks. What it holds when nobody takes it any more is dropped, and so given back.
+//! It never acks. What it holds when nobody takes it any more is dropped, and so returned.
 
 use tokio::sync::mpsc;
 
@@ -13,15 +13,15 @@ use crate::sources::Delivery;
 /// A delivery, and what its message means. The delivery keeps the message too: should the store
 /// fail, it is decoded again.
 #[derive(Debug)]
-pub(super) struct DecodedDelivery {
-    pub(super) delivery: Delivery,
-    pub(super) raw: RawMessage,
-    pub(super) decoded: Decoded,
+pub struct DecodedDelivery {
+    pub delivery: Delivery,
+    pub raw: RawMessage,
+    pub decoded: Decoded,
 }
 
 impl DecodedDelivery {
     pub(super) fn new(delivery: Delivery, settings: &DecodeSettings) -> Self {
-        let (raw, decoded) = Pipeline::decode(settings, delivery.incoming.clone());
+        let (raw, decoded) = Pipeline::decode(settings, delivery.message.clone().into());
         Self {
             delivery,
             raw,
@@ -31,7 +31,7 @@ impl DecodedDelivery {
 }
 
 /// Decodes until the source has ended, or nobody takes what is decoded.
-pub(super) fn run(
+pub fn decode(
     settings: &DecodeSettings,
     mut received: mpsc::Receiver<Delivery>,
     decoded: &mpsc::Sender<DecodedDelivery>,
@@ -39,10 +39,8 @@ pub(super) fn run(
     let mut batch = Vec::with_capacity(MAX_BATCH);
     while received.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
         for delivery in batch.drain(..) {
-            if decoded
-                .blocking_send(DecodedDelivery::new(delivery, settings))
-                .is_err()
-            {
+            let delivery = DecodedDelivery::new(delivery, settings);
+            if decoded.blocking_send(delivery).is_err() {
                 return;
             }
         }
