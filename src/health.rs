@@ -52,6 +52,7 @@ impl Health {
             | SourceEvent::MessageReturned
             | SourceEvent::Reachable(_)
             | SourceEvent::Silence(_)
+            | SourceEvent::TopicHosted(_)
             | SourceEvent::TokenOk { .. }
             | SourceEvent::AuthFailed { .. } => {}
         }

@@ -153,6 +153,7 @@ struct Stream {
     up: IntGauge,
     reachable: IntGauge,
     silent: IntGauge,
+    topic_hosted: IntGauge,
     opens: IntCounterVec,
     acks: IntCounterVec,
     outstanding: IntGauge,
@@ -175,6 +176,10 @@ impl Stream {
             silent: r.gauge(
                 "pubsub_silent",
                 "1 while no message has come for pubsub.silence_warning.",
+            )?,
+            topic_hosted: r.gauge(
+                "pubsub_topic_hosted",
+                "1 while the subscription's topic is one that Google hosts: it ends on 30 November 2026.",
             )?,
             opens: r.counters(
                 "pubsub_stream_opens_total",

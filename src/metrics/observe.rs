@@ -126,6 +126,9 @@ impl Metrics {
                 self.pubsub.reachable.set(i64::from(is_reachable));
             }
             SourceEvent::Silence(is_silent) => self.pubsub.silent.set(i64::from(is_silent)),
+            SourceEvent::TopicHosted(is_hosted) => {
+                self.pubsub.topic_hosted.set(i64::from(is_hosted));
+            }
             SourceEvent::MessageReceived => {
                 self.pubsub.outstanding.inc();
                 self.pubsub.last_received.set(now);

@@ -232,6 +232,11 @@ impl Sqlite {
         self.read(|connection| read::loaded(connection, lookup))
     }
 
+    /// When the newest message came that is still remembered; `None` if there is none.
+    pub fn last_arrival(&self) -> Result<Option<ClockTime>, StoreError> {
+        self.read(read::last_arrival)
+    }
+
     pub(super) fn notifications(&self) -> Result<Vec<(NotificationId, Notification)>, StoreError> {
         self.read(read::notifications)
     }

@@ -95,6 +95,7 @@ fn outcome_of(event: SourceEvent) -> Option<Outcome> {
         | SourceEvent::MessageReturned
         | SourceEvent::Reachable(_)
         | SourceEvent::Silence(_)
+        | SourceEvent::TopicHosted(_)
         | SourceEvent::TokenOk { .. }
         | SourceEvent::AuthFailed { .. } => None,
     }

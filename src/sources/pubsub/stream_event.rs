@@ -24,6 +24,8 @@ pub enum SourceEvent {
     Reachable(bool),
     /// No message came for so long that somebody should look, or one came again.
     Silence(bool),
+    /// Google hosts the subscription's topic, or doesn't.
+    TopicHosted(bool),
     /// The credentials gave a token.
     TokenOk {
         /// When it expires, in seconds since the Unix epoch, if it says so.
