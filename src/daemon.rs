@@ -20,12 +20,14 @@ use self::service::Service;
 use crate::clock::Clock;
 use crate::config::{Pubsub, Settings};
 use crate::engine::Engine;
+use crate::event::Platform;
 use crate::health::Health;
 use crate::http;
 use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::sinks::{Progress, Sink};
-use crate::sources::pubsub::{Source, SourceError, SourceEvent};
+use crate::sources::pubsub::{Source, SourceError};
+use crate::sources::{SourceChange, SourceEvent, SourceId};
 use crate::store::{Sqlite, Store, StoreError};
 
 /// Messages between the source and the decoder, and between it and the pipeline: a batch each, so
@@ -83,7 +85,10 @@ pub async fn run(
         .iter()
         .map(|sink| sink.name.as_str())
         .collect();
-    let metrics = Arc::new(Metrics::new(&names)?);
+    let metrics = Arc::new(Metrics::new(
+        &[(SourceId::pubsub(), Platform::Sdm)],
+        &names,
+    )?);
     store.set_sinks(names.into_iter().map(ToOwned::to_owned).collect());
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
@@ -170,10 +175,10 @@ fn source_events(
     clock: Clock,
 ) -> impl Fn(SourceEvent) + Send + Sync {
     move |event| {
-        health.note_source_event(event, clock.now());
-        if event == SourceEvent::StreamUp {
-            tracing::info!("a stream is up");
+        health.note_source_change(event.change, clock.now());
+        if event.change == SourceChange::Up {
+            tracing::info!(source = %event.source, "the source is up");
         }
-        metrics.count_source_event(event, clock.wall_now().timestamp());
+        metrics.note_source_event(&event, clock.wall_now().timestamp());
     }
 }

@@ -3,6 +3,7 @@
 //! A sink knows nothing of Pub/Sub, threads or dedupe. It gets records with an id, in order, and
 //! after a crash it may get some of them twice.
 
+mod outcome;
 pub mod stdout;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub use self::outcome::DeliveryOutcome;
 use self::stdout::Stdout;
 use crate::clock::Stopwatch;
 use crate::config;
@@ -22,31 +24,6 @@ const PAGE: usize = 256;
 
 /// Waits between attempts at a sink that fails: doubled from the first up to the last.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-
-/// What a sink's delivery can end in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DeliveryOutcome {
-    /// The receiver has it.
-    Ok,
-    /// It will be tried again.
-    Failed,
-    /// This sink does not want records of its kind.
-    Filtered,
-}
-
-impl DeliveryOutcome {
-    /// Every result, in the order of their metrics.
-    pub const ALL: [Self; 3] = [Self::Ok, Self::Failed, Self::Filtered];
-
-    /// The metric label.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::Filtered => "filtered",
-        }
-    }
-}
 
 /// How far a sink has come, to be noted in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,6 +78,7 @@ impl Sink {
         loop {
             let last = *committed.borrow_and_update();
             self.metrics
+                .sinks
                 .show_backlog(&self.name, last.saturating_sub(self.cursor));
             if self.cursor >= last {
                 if *stop.borrow() {
@@ -127,8 +105,7 @@ impl Sink {
                 Err(error) => {
                     let retry_in_s = retry.as_secs_f64();
                     tracing::warn!(sink = self.name, error, retry_in_s, "delivery failed");
-                    self.metrics
-                        .count_sink(&self.name, DeliveryOutcome::Failed, 1, 0.0);
+                    self.metrics.sinks.count_failed_attempt(&self.name);
                     if *stop.borrow() {
                         break;
                     }
@@ -160,10 +137,9 @@ impl Sink {
             .map_err(|error| error.to_string())?;
         let (delivered, seconds) = (wanted.len() as u64, watch.seconds());
         let filtered = page.len() as u64 - delivered;
-        self.metrics
-            .count_sink(&self.name, DeliveryOutcome::Ok, delivered, seconds);
-        self.metrics
-            .count_sink(&self.name, DeliveryOutcome::Filtered, filtered, seconds);
+        let metrics = &self.metrics.sinks;
+        metrics.count_delivered(&self.name, delivered, seconds);
+        metrics.count_filtered(&self.name, filtered);
         self.cursor = last;
         Ok(())
     }

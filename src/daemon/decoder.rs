@@ -21,7 +21,7 @@ pub(super) struct DecodedDelivery {
 
 impl DecodedDelivery {
     pub(super) fn new(delivery: Delivery, settings: &DecodeSettings) -> Self {
-        let (raw, decoded) = Pipeline::decode(settings, delivery.incoming.clone());
+        let (raw, decoded) = Pipeline::decode(settings, delivery.message.clone().into());
         Self {
             delivery,
             raw,

@@ -16,12 +16,12 @@ use super::acks::Acks;
 use super::decoder::DecodedDelivery;
 use crate::clock::Clock;
 use crate::engine::Arrival;
-use crate::event::ClockTime;
+use crate::event::{ClockTime, Platform};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sinks::Progress;
-use crate::sources::Delivery;
+use crate::sources::{Delivery, SourceId};
 use crate::store::{DeadLetterRange, StoreError, Trimmed};
 
 /// Time between two batches, in which the second one gathers: it bounds the commits a second, and
@@ -78,8 +78,11 @@ impl Service {
     ) -> Result<Self, DaemonError> {
         let last = pipeline.store().last_sequence()?;
         if let Some(engine) = pipeline.engine() {
-            metrics.count_pending_at_start(engine.pending());
-            metrics.show_graph(engine);
+            let pending = engine.pending() as u64;
+            metrics
+                .messages
+                .count_received(Platform::Sdm, &SourceId::store(), pending);
+            metrics.engine.show_graph(engine);
         }
         health.beat(clock.now());
         health.set_ready();
@@ -235,11 +238,10 @@ impl Service {
         self.ack(batch, &lags);
         tracing::trace!(messages, "acked");
         self.count(&committed);
-        if let Some(lost) = self.acked.warning(now) {
+        if let Some((lost, advice)) = self.acked.warning(now) {
             tracing::warn!(
                 lost,
-                "acked messages come again: acks don't reach Pub/Sub; check that the service account \
-                 has roles/pubsub.subscriber on the subscription",
+                "acked messages come again: acks don't arrive; {advice}"
             );
         }
         self.trim(now)?;
@@ -262,31 +264,44 @@ impl Service {
     /// Acks what is committed, and counts it; `lags` are from the events to their publication.
     fn ack(&mut self, batch: Vec<Delivery>, lags: &[Option<TimeDelta>]) {
         let wall = self.clock.wall_now();
-        // Before they make room for others, which count as outstanding at once.
-        self.metrics.count_acks(batch.len(), true);
+        let mut received = BTreeMap::new();
         for (delivery, lag) in batch.into_iter().zip(lags) {
-            delivery.ack.ack();
-            let raw = delivery.incoming.raw;
-            self.metrics.observe_message(&raw, *lag);
-            self.metrics.observe_commit(wall - raw.received_at.0.at());
-            if self.acked.remember(raw.message_id) {
-                self.metrics.count_lost_acks(1);
+            let Delivery {
+                source,
+                message,
+                ack,
+            } = delivery;
+            let advice = ack.advice_if_lost();
+            ack.ack();
+            let receipt_to_commit = wall - message.received_at.0.at();
+            self.metrics
+                .messages
+                .observe(&message, *lag, receipt_to_commit);
+            if self.acked.remember(&source, message.message_id, advice) {
+                self.metrics.pubsub.count_lost_ack(&source);
             }
+            *received.entry((message.platform, source)).or_default() += 1;
+        }
+        for ((platform, source), messages) in received {
+            self.metrics
+                .messages
+                .count_received(platform, &source, messages);
         }
     }
 
     fn count(&self, committed: &Committed) {
         if let Some(seconds) = committed.commit_seconds {
-            self.metrics.observe_store_commit(seconds);
+            self.metrics.store.observe_commit(seconds);
         }
-        self.metrics.count(&committed.tally);
+        self.metrics.messages.count(&committed.tally);
+        self.metrics.engine.count(&committed.tally);
         if let Some(last) = committed.last_sequence() {
             self.committed.send_replace(last);
         }
         if committed.graph_changed()
             && let Some(engine) = self.pipeline.engine()
         {
-            self.metrics.show_graph(engine);
+            self.metrics.engine.show_graph(engine);
         }
     }
 
@@ -306,7 +321,9 @@ impl Service {
         } in &trimmed.lost
         {
             tracing::error!(sink, first, last, "{}", loss.advice());
-            self.metrics.count_dead_letters(sink, last - first + 1);
+            self.metrics
+                .sinks
+                .count_dead_letters(sink, last - first + 1);
         }
         if trimmed.quarantine_evicted > 0 {
             let messages = trimmed.quarantine_evicted;
@@ -340,11 +357,11 @@ impl Service {
 
     fn show(&self) {
         if let Some(engine) = self.pipeline.engine() {
-            self.metrics.show(
-                engine,
-                self.pipeline.imbalance(),
-                self.pipeline.store().bytes(),
-            );
+            self.metrics.engine.show(engine);
+            self.metrics
+                .messages
+                .set_imbalance(self.pipeline.imbalance());
+            self.metrics.store.show(self.pipeline.store().bytes());
         }
     }
 
@@ -367,7 +384,7 @@ impl Service {
     }
 
     async fn back_off(&mut self, error: &StoreError, stop: &mut watch::Receiver<bool>) {
-        self.metrics.count_store_error(error.operation());
+        self.metrics.store.count_error(error.operation());
         self.health.set_store_works(false);
         let cause = cause(error);
         let retry_in_s = self.retry.as_secs_f64();
@@ -433,7 +450,7 @@ mod tests {
         let settings = Settings::load(None, &BTreeMap::new()).unwrap();
         let settings = PipelineSettings::from(&settings);
         let pipeline = Pipeline::open(Store::Memory(Box::default()), settings).unwrap();
-        let metrics = Arc::new(Metrics::new(&[]).unwrap());
+        let metrics = Arc::new(Metrics::new(&[], &[]).unwrap());
         let clock = Clock::start(ClockTime::default());
         let service = Service::new(pipeline, clock, metrics, Arc::default()).unwrap();
         let (_, received) = mpsc::channel(1);

@@ -103,9 +103,10 @@ impl Trial {
         let emitted = "hearthd_events_emitted_total{platform=\"sdm\"}";
         let expected = self.expected.len() as u64;
         self.wait_for(emitted, |emitted| emitted >= expected);
-        self.wait_for("hearthd_pubsub_outstanding_messages", |outstanding| {
-            outstanding == 0
-        });
+        self.wait_for(
+            "hearthd_pubsub_outstanding_messages{source=\"pubsub\"}",
+            |outstanding| outstanding == 0,
+        );
     }
 
     /// How many streams it is to have: one, unless its settings say otherwise.
@@ -119,7 +120,9 @@ impl Trial {
         self.publish(3);
         self.drain();
         let streams = self.streams();
-        self.wait_for("hearthd_pubsub_stream_up", |up| up == streams);
+        self.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| {
+            up == streams
+        });
         assert_eq!(self.service.series("hearthd_conservation_imbalance"), 0);
         let emitted = self
             .service

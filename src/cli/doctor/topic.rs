@@ -111,7 +111,7 @@ pub(super) fn check_arrivals(
         Arrivals::Last(at) => at,
     };
     let age = ClockTime::from_utc(now).since(at);
-    let shown_age = show_duration(&Duration::from_secs(age.as_secs()));
+    let shown_age = humantime::format_duration(Duration::from_secs(age.as_secs()));
     let shown = DateTime::from_timestamp(at.unix_seconds(), 0)
         .unwrap_or_default()
         .to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -184,7 +184,7 @@ mod tests {
             (
                 last("2026-11-28T12:00:00Z"),
                 Verdict::Warn,
-                "message 1d ago, at 2026-11-28T12:00:00Z; only a",
+                "message 1day ago, at 2026-11-28T12:00:00Z; only a",
             ),
             // The engine's clock may be ahead of a wall clock that was set back.
             (last("2026-11-30T00:00:00Z"), Verdict::Ok, "message 0s ago"),

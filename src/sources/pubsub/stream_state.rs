@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::shared::Shared;
-use super::stream_event::{Reopen, SourceEvent};
+use super::stream_event::Reopen;
 use crate::event::ClockTime;
+use crate::sources::event::SourceChange;
 
 /// The value of `waiting_since` while the stream's task has something else to do.
 const NOT_WAITING: i64 = i64::MAX;
@@ -74,9 +75,9 @@ impl StreamState {
         if self.is_up.swap(is_up, Relaxed) != is_up {
             self.down_since.store(self.shared.clock.now().0, Relaxed);
             self.shared.emit(if is_up {
-                SourceEvent::StreamUp
+                SourceChange::Up
             } else {
-                SourceEvent::StreamDown
+                SourceChange::Down
             });
         }
     }

@@ -13,7 +13,7 @@ use super::auth;
 use super::hosting::{Daily, Hosting, MOVE_TO_OWN_TOPIC};
 use super::probe::{Finding, Probe};
 use super::shared::Shared;
-use super::stream_event::{AuthStage, Reopen, SourceEvent};
+use super::stream_event::{AuthStage, Reopen, StreamEvent};
 use super::stream_state::StreamState;
 use crate::event::ClockTime;
 use crate::text::error_chain;
@@ -25,6 +25,10 @@ const TICK: Duration = Duration::from_secs(1);
 const OPENED_AFTER: Duration = Duration::from_secs(3);
 /// Time between two looks at the topic while streams work: it is changed once in years.
 const TOPIC_LOOK_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest wait for a token: while the watchdog waits, it watches nothing. A token server that
+/// works answers within a second; the streams themselves wait longer.
+const TOKEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// See the module's documentation.
 pub(super) struct Watchdog {
@@ -107,7 +111,7 @@ impl Watchdog {
             return;
         }
         let path = key.path.display();
-        let error = match auth::credentials(&self.shared.settings).await {
+        let error = match auth::credentials(&self.shared.settings, TOKEN_LIMIT).await {
             Ok(_) => {
                 tracing::info!(%path, "the credentials file changed: streams are opened with it");
                 key.seen = stamp;
@@ -182,7 +186,7 @@ impl Watchdog {
                 return finding;
             }
         }
-        let built = match auth::credentials(&self.shared.settings).await {
+        let built = match auth::credentials(&self.shared.settings, TOKEN_LIMIT).await {
             Ok(credentials) => Probe::new(&self.shared.settings, credentials).await,
             Err(error) => {
                 let text = error_chain(&error);
@@ -220,7 +224,8 @@ impl Watchdog {
             }
             Finding::Unreachable(_) => false,
         };
-        self.shared.emit(SourceEvent::Reachable(is_reachable));
+        self.shared
+            .emit_stream_event(StreamEvent::Reachable(is_reachable));
         if self.reachable.replace(is_reachable) == Some(is_reachable) {
             return;
         }
@@ -249,7 +254,7 @@ impl Watchdog {
     fn look_at_topic(&mut self, topic: &str) {
         let hosting = Hosting::of(topic, self.shared.clock.wall_now());
         self.shared
-            .emit(SourceEvent::TopicHosted(hosting.is_hosted()));
+            .emit_stream_event(StreamEvent::TopicHosted(hosting.is_hosted()));
         let now = self.shared.clock.now();
         if !hosting.is_hosted() || !self.topic_warning.is_due(now) {
             return;
@@ -291,7 +296,8 @@ impl Watchdog {
             return;
         }
         self.is_silent = is_silent;
-        self.shared.emit(SourceEvent::Silence(is_silent));
+        self.shared
+            .emit_stream_event(StreamEvent::Silence(is_silent));
         let subscription = self.shared.settings.subscription.as_str();
         let for_s = silent_for.as_secs();
         if !is_silent {

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{LIMIT, SUBSCRIPTION, Trial, event_ids};
 use crate::support::emulator::wait_until;
 
-const HOSTED: &str = "hearthd_pubsub_topic_hosted";
+const HOSTED: &str = "hearthd_pubsub_topic_hosted{source=\"pubsub\"}";
 
 #[test]
 fn a_hosted_topic_is_warned_of_until_the_subscription_has_another() {
