@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use crate::event::ClockTime;
-use crate::sources::pubsub::SourceEvent;
+use crate::sources::SourceChange;
 
 /// Longest silence of the pipeline before it counts as stuck. It wakes every second; a commit on a
 /// slow disk takes seconds, never this long.
@@ -18,7 +18,7 @@ pub struct Health {
     ready: AtomicBool,
     heartbeat: AtomicI64,
     store_fails: AtomicBool,
-    streams_up: AtomicU32,
+    connections_up: AtomicU32,
     last_message: AtomicI64,
 }
 
@@ -38,22 +38,17 @@ impl Health {
         self.store_fails.store(!works, Ordering::Relaxed);
     }
 
-    /// Something happened to the stream.
-    pub fn note_source_event(&self, event: SourceEvent, now: ClockTime) {
-        match event {
-            SourceEvent::StreamUp => {
-                self.streams_up.fetch_add(1, Ordering::Relaxed);
+    /// Something happened at a source, whichever it is.
+    pub fn note_source_change(&self, change: SourceChange, now: ClockTime) {
+        match change {
+            SourceChange::Up => {
+                self.connections_up.fetch_add(1, Ordering::Relaxed);
             }
-            SourceEvent::StreamDown => {
-                self.streams_up.fetch_sub(1, Ordering::Relaxed);
+            SourceChange::Down => {
+                self.connections_up.fetch_sub(1, Ordering::Relaxed);
             }
-            SourceEvent::MessageReceived => self.last_message.store(now.0, Ordering::Relaxed),
-            SourceEvent::StreamOpened { .. }
-            | SourceEvent::MessageReturned
-            | SourceEvent::Reachable(_)
-            | SourceEvent::Silence(_)
-            | SourceEvent::TokenOk { .. }
-            | SourceEvent::AuthFailed { .. } => {}
+            SourceChange::Received => self.last_message.store(now.0, Ordering::Relaxed),
+            SourceChange::Acked | SourceChange::Returned | SourceChange::Pubsub(_) => {}
         }
     }
 
@@ -67,7 +62,7 @@ impl Health {
         now.since(ClockTime(self.heartbeat.load(Ordering::Relaxed))) < STUCK_AFTER
     }
 
-    /// How the service does, such as `pipeline ok, store ok, stream up, last message 5s ago`.
+    /// How the service does, such as `pipeline ok, store ok, source up, last message 5s ago`.
     pub fn status(&self, now: ClockTime) -> String {
         let pipeline = if self.is_alive(now) { "ok" } else { "stuck" };
         let store = if self.store_fails.load(Ordering::Relaxed) {
@@ -75,7 +70,7 @@ impl Health {
         } else {
             "ok"
         };
-        let stream = if self.streams_up.load(Ordering::Relaxed) > 0 {
+        let source = if self.connections_up.load(Ordering::Relaxed) > 0 {
             "up"
         } else {
             "down"
@@ -87,7 +82,7 @@ impl Health {
                 format!("last message {} ago", humantime::format_duration(age))
             }
         };
-        format!("pipeline {pipeline}, store {store}, stream {stream}, {message}")
+        format!("pipeline {pipeline}, store {store}, source {source}, {message}")
     }
 }
 
@@ -117,23 +112,23 @@ mod tests {
         health.beat(START);
         assert_eq!(
             health.status(START),
-            "pipeline ok, store ok, stream down, no message yet"
+            "pipeline ok, store ok, source down, no message yet"
         );
         health.set_store_works(false);
-        health.note_source_event(SourceEvent::StreamUp, START);
-        health.note_source_event(SourceEvent::MessageReceived, START);
+        health.note_source_change(SourceChange::Up, START);
+        health.note_source_change(SourceChange::Received, START);
         let later = START.after(Duration::from_millis(65_900));
         health.beat(later);
         assert_eq!(
             health.status(later),
-            "pipeline ok, store failing, stream up, last message 1m 5s ago"
+            "pipeline ok, store failing, source up, last message 1m 5s ago"
         );
         health.set_store_works(true);
-        health.note_source_event(SourceEvent::StreamDown, later);
+        health.note_source_change(SourceChange::Down, later);
         assert!(
             health
                 .status(later)
-                .starts_with("pipeline ok, store ok, stream down, last")
+                .starts_with("pipeline ok, store ok, source down, last")
         );
     }
 }

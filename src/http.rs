@@ -114,7 +114,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (metrics, clock) = (
-            Metrics::new(&[]).unwrap(),
+            Metrics::new(&[], &[]).unwrap(),
             Clock::start(ClockTime::default()),
         );
         let (stop, stopped) = watch::channel(false);

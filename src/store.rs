@@ -269,4 +269,12 @@ impl Snapshot<'_> {
             Self::Sqlite(sqlite) => sqlite.shown(sink, notification),
         }
     }
+
+    /// When the newest message came whose payload is still remembered; `None` if none is.
+    pub fn last_arrival(&self) -> Result<Option<ClockTime>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.last_arrival()),
+            Self::Sqlite(sqlite) => sqlite.last_arrival(),
+        }
+    }
 }

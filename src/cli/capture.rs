@@ -20,8 +20,8 @@ use self::file::CaptureFile;
 use crate::clock::Clock;
 use crate::config::{Pubsub, Settings};
 use crate::event::ClockTime;
-use crate::sources::Delivery;
-use crate::sources::pubsub::{Ack, Source};
+use crate::sources::pubsub::Source;
+use crate::sources::{Ack, Delivery};
 use crate::telemetry;
 
 /// Messages between the source and the file, and written with one sync: few enough that those of
@@ -206,14 +206,10 @@ impl Capture {
     fn write(&mut self, batch: impl Iterator<Item = Delivery>) -> anyhow::Result<()> {
         let mut acks = Vec::with_capacity(BATCH);
         let mut bytes = 0;
-        for Delivery { incoming, ack } in batch {
-            bytes += incoming.raw.body.len() as u64;
-            if self
-                .seen
-                .put(Arc::clone(&incoming.raw.message_id), ())
-                .is_none()
-            {
-                self.file.write(&incoming.raw)?;
+        for Delivery { message, ack, .. } in batch {
+            bytes += message.body.len() as u64;
+            if self.seen.put(Arc::clone(&message.message_id), ()).is_none() {
+                self.file.write(&message)?;
                 self.count += 1;
             }
             acks.push(ack);

@@ -7,6 +7,7 @@ mod access;
 mod pull;
 mod store;
 mod subscription;
+mod topic;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
@@ -15,12 +16,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use google_cloud_auth::credentials::Credentials;
 
 use crate::cli::EXIT_BAD_CONFIG;
 use crate::clock::Clock;
-use crate::config::{self, Faults, Log, LogLevel, Settings, SinkKind};
+use crate::config::{self, Endpoint, Faults, Log, LogLevel, Pubsub, Settings, SinkKind};
 use crate::event::ClockTime;
-use crate::sources::pubsub::{Finding, Probe};
+use crate::sources::pubsub::{Finding, Probe, ask_publisher};
 use crate::telemetry;
 use crate::text::error_chain;
 
@@ -103,19 +105,53 @@ async fn check_pubsub(
         report.add([Line::warn("subscription", text)])?;
         return Ok(server.and_then(|server| server.skew));
     };
-    let finding = match Probe::new(pubsub, credentials).await {
+    let finding = match Probe::new(pubsub, credentials.clone()).await {
         Ok(probe) => probe.ask().await,
         Err(error) => Finding::Unreachable(error_chain(&error)),
     };
-    report.add(subscription::lines(
-        &finding,
-        pubsub,
-        settings.dedupe.horizon,
-    ))?;
+    let horizon = settings.dedupe.horizon;
+    let now = clock.wall_now();
+    report.add(subscription::lines(&finding, pubsub, horizon, now))?;
+    report.add(check_publishing(&finding, settings, pubsub, credentials, now).await)?;
     if matches!(finding, Finding::Found(_) | Finding::Forbidden) {
         report.add([pull::check(pubsub, clock.clone()).await])?;
     }
     Ok(server.skew)
+}
+
+/// What must be so for events to reach a topic of the user's own. An emulator has neither
+/// policies nor Device Access.
+async fn check_publishing(
+    finding: &Finding,
+    settings: &Settings,
+    pubsub: &Pubsub,
+    credentials: Credentials,
+    now: DateTime<Utc>,
+) -> Vec<Line> {
+    let mut lines = Vec::new();
+    if matches!(pubsub.endpoint, Endpoint::Emulator { .. }) {
+        return lines;
+    }
+    match finding {
+        Finding::Found(found) if topic::is_own(found, now) => {
+            let publisher = ask_publisher(pubsub, credentials, &found.topic).await;
+            lines.push(topic::check_publisher(&publisher, &found.topic));
+        }
+        // The topic may be the user's own: what arrived still tells.
+        Finding::Forbidden => {}
+        Finding::Found(_)
+        | Finding::NotFound
+        | Finding::Unauthenticated(_)
+        | Finding::NoToken(..)
+        | Finding::Unreachable(_) => return lines,
+    }
+    // A store that can't be read is the store's line.
+    if let Ok(arrivals) = store::arrivals(&settings.store) {
+        let silence = pubsub.silence_warning;
+        let horizon = settings.dedupe.horizon;
+        lines.push(topic::check_arrivals(arrivals, now, silence, horizon));
+    }
+    lines
 }
 
 fn sinks(sinks: &[config::Sink]) -> Vec<Line> {

@@ -1,8 +1,7 @@
 //! Remembers which messages were acked, to notice acks that get lost.
 //!
-//! The client library sends acks and tells of no failure. A message that comes again although it
-//! was acked is the only sign. One now and then is Pub/Sub's right; many mean that acks don't
-//! arrive.
+//! A source sends acks and may hear of no failure. A message that comes again although it was acked
+//! is then the only sign. One now and then is the sender's right; many mean that acks don't arrive.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use std::time::Duration;
 use lru::LruCache;
 
 use crate::event::ClockTime;
+use crate::sources::SourceId;
 
 /// Acked messages remembered: more than come within the time that an ack deadline runs, in a flood
 /// too; some 100 bytes each.
@@ -25,8 +25,9 @@ const WORTH_A_WARNING: u64 = 10;
 /// See the module's documentation.
 #[derive(Debug)]
 pub(super) struct Acks {
-    acked: LruCache<Arc<str>, ()>,
+    acked: LruCache<(SourceId, Arc<str>), ()>,
     lost: u64,
+    advice: &'static str,
     window_ends: ClockTime,
 }
 
@@ -35,25 +36,35 @@ impl Acks {
         Self {
             acked: LruCache::new(REMEMBERED),
             lost: 0,
+            advice: "",
             window_ends: now.after(WINDOW),
         }
     }
 
-    /// A message was acked. True if that was so before, and its ack got lost.
-    pub(super) fn remember(&mut self, message_id: Arc<str>) -> bool {
-        let is_lost = self.acked.put(message_id, ()).is_some();
-        self.lost += u64::from(is_lost);
+    /// A message was acked. True if that was so before, and its ack got lost; `advice` is what to
+    /// do then.
+    pub(super) fn remember(
+        &mut self,
+        source: &SourceId,
+        message_id: Arc<str>,
+        advice: &'static str,
+    ) -> bool {
+        let is_lost = self.acked.put((source.clone(), message_id), ()).is_some();
+        if is_lost {
+            self.lost += 1;
+            self.advice = advice;
+        }
         is_lost
     }
 
-    /// How many acks were lost, once per window and only if that is worth a warning.
-    pub(super) fn warning(&mut self, now: ClockTime) -> Option<u64> {
+    /// How many acks were lost, and what to do, once per window and only if it is worth a warning.
+    pub(super) fn warning(&mut self, now: ClockTime) -> Option<(u64, &'static str)> {
         if now < self.window_ends {
             return None;
         }
         self.window_ends = now.after(WINDOW);
         let lost = std::mem::take(&mut self.lost);
-        (lost >= WORTH_A_WARNING).then_some(lost)
+        (lost >= WORTH_A_WARNING).then_some((lost, self.advice))
     }
 }
 
@@ -65,12 +76,15 @@ mod tests {
     fn many_lost_acks_are_worth_one_warning_per_window() {
         let mut acks = Acks::new(ClockTime::default());
         let later = |seconds| ClockTime::default().after(Duration::from_secs(seconds));
-        assert!(!acks.remember("1".into()));
-        assert!(acks.remember("1".into()));
+        let remember =
+            |acks: &mut Acks, source| acks.remember(&SourceId::new(source), "1".into(), "mend it");
+        assert!(!remember(&mut acks, "a"));
+        assert!(!remember(&mut acks, "b"), "ids are unique within a source");
+        assert!(remember(&mut acks, "a"));
         assert_eq!(acks.warning(later(11)), None, "one is no reason");
-        (0..WORTH_A_WARNING).for_each(|_| assert!(acks.remember("1".into())));
+        (0..WORTH_A_WARNING).for_each(|_| assert!(remember(&mut acks, "a")));
         assert_eq!(acks.warning(later(12)), None, "too early");
-        assert_eq!(acks.warning(later(22)), Some(WORTH_A_WARNING));
+        assert_eq!(acks.warning(later(22)), Some((WORTH_A_WARNING, "mend it")));
         assert_eq!(acks.warning(later(33)), None, "said once");
     }
 }

@@ -40,60 +40,45 @@ impl Register<'_> {
         self.add(Histogram::with_opts(Self::buckets(name, help))?)
     }
 
-    pub(super) fn counters(
+    /// A counter with labels; `series` are their values, all that there will be.
+    pub(super) fn counters<'a, const N: usize>(
         &self,
         name: &str,
         help: &str,
-        label: &str,
-        values: &[&str],
+        labels: [&str; N],
+        series: impl IntoIterator<Item = [&'a str; N]>,
     ) -> Result<IntCounterVec, prometheus::Error> {
-        let metric = IntCounterVec::new(Self::opts(name, help), &[label])?;
-        for value in values {
-            metric.with_label_values(&[*value]);
+        let metric = IntCounterVec::new(Self::opts(name, help), &labels)?;
+        for values in series {
+            metric.with_label_values(&values);
         }
         self.add(metric)
     }
 
-    pub(super) fn counters_of_two(
-        &self,
-        name: &str,
-        help: &str,
-        first: (&str, &[&str]),
-        second: (&str, &[&str]),
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        let metric = IntCounterVec::new(Self::opts(name, help), &[first.0, second.0])?;
-        for value in first.1 {
-            for other in second.1 {
-                metric.with_label_values(&[*value, *other]);
-            }
-        }
-        self.add(metric)
-    }
-
-    pub(super) fn gauges(
+    pub(super) fn gauges<'a>(
         &self,
         name: &str,
         help: &str,
         label: &str,
-        values: &[&str],
+        values: impl IntoIterator<Item = &'a str>,
     ) -> Result<IntGaugeVec, prometheus::Error> {
         let metric = IntGaugeVec::new(Self::opts(name, help), &[label])?;
         for value in values {
-            metric.with_label_values(&[*value]);
+            metric.with_label_values(&[value]);
         }
         self.add(metric)
     }
 
-    pub(super) fn histograms(
+    pub(super) fn histograms<'a>(
         &self,
         name: &str,
         help: &str,
         label: &str,
-        values: &[&str],
+        values: impl IntoIterator<Item = &'a str>,
     ) -> Result<HistogramVec, prometheus::Error> {
         let metric = HistogramVec::new(Self::buckets(name, help), &[label])?;
         for value in values {
-            metric.with_label_values(&[*value]);
+            metric.with_label_values(&[value]);
         }
         self.add(metric)
     }
@@ -113,4 +98,9 @@ impl Register<'_> {
             prometheus::process_collector::ProcessCollector::for_self(),
         ))
     }
+}
+
+/// A count as a gauge shows it.
+pub(super) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -1,13 +1,14 @@
-//! What a sink's delivery can end in, as its metric says it.
+//! What becomes of a record that is offered to a sink.
 
-/// The result of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::AsRefStr, strum::VariantArray)]
+use strum::{IntoStaticStr, VariantArray};
+
+/// How a record is settled for a sink. The names are metric labels. What fails is tried again, and
+/// so is not settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeliveryOutcome {
-    /// The receiver has the record.
+    /// The receiver has it.
     Ok,
-    /// It will be tried again.
-    Failed,
-    /// The sink does not want records of this kind.
+    /// This sink does not want records of its kind.
     Filtered,
 }

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::Incoming;
+use super::message::Incoming;
 use crate::event::{Platform, PublishTime, RawMessage, Reason, ReceivedAt, Reject, Timestamp};
 
 /// Longest line that is kept, in bytes: Pub/Sub's largest message (10 MB) in base64, and its
@@ -105,7 +105,7 @@ impl Reader {
         match self.parse(&line, &place) {
             Ok(raw) => {
                 self.clock = raw.received_at.0.clone();
-                Incoming { raw, fault: None }
+                Incoming::from(raw)
             }
             Err(fault) => {
                 let raw = RawMessage {

@@ -3,15 +3,18 @@
 //!
 //! It never decodes a payload and never acks by itself.
 
+pub(super) mod ack;
 mod attempts;
 mod auth;
 mod backoff;
 mod error;
 mod flow_control;
+mod hosting;
 mod probe;
+mod publisher;
 mod shared;
 mod stream;
-mod stream_event;
+pub(super) mod stream_event;
 mod stream_state;
 mod watchdog;
 
@@ -19,22 +22,25 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use google_cloud_pubsub::subscriber::handler::Handler;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use self::attempts::Attempts;
-pub use self::auth::{Origin, credentials, key_file};
-pub use self::error::SourceError;
-use self::flow_control::{FlowControl, Permit};
+pub use self::ack::Ack;
+pub use self::auth::{TOKEN_LIMIT, credentials, key_file};
+pub use self::error::{Origin, SourceError};
+use self::flow_control::FlowControl;
+pub use self::hosting::{Hosting, MOVE_TO_OWN_TOPIC};
 pub use self::probe::{Finding, Probe};
+pub use self::publisher::{DEVICE_ACCESS, PUBLISHER_ROLE, Publisher, ask_publisher};
 use self::shared::Shared;
 pub use self::shared::expiry_of;
 use self::stream::{Outlet, Stream};
-pub use self::stream_event::{AuthStage, OpenReason, SourceEvent, StreamFailure};
+pub use self::stream_event::{AuthStage, OpenReason, StreamEvent, StreamFailure};
 use self::stream_state::StreamState;
 use self::watchdog::Watchdog;
-use super::Delivery;
+use super::delivery::Delivery;
+use super::event::SourceEvent;
+use super::message::SourceId;
 use crate::clock::Clock;
 use crate::config;
 
@@ -42,50 +48,10 @@ use crate::config;
 /// must not keep the service from being ready.
 const FIRST_TOKEN_LIMIT: Duration = Duration::from_secs(3);
 
-/// Acks one message; dropping it without acking makes Pub/Sub deliver it again. As long as it
-/// lives, the message is outstanding.
-#[derive(Debug)]
-pub struct Ack {
-    handler: Option<Handler>,
-    shared: Arc<Shared>,
-    attempts: Arc<Attempts>,
-    _permit: Permit,
-}
-
-impl Ack {
-    fn new(handler: Handler, shared: Arc<Shared>, attempts: Arc<Attempts>, permit: Permit) -> Self {
-        shared.message_received();
-        attempts.message_received();
-        Self {
-            handler: Some(handler),
-            shared,
-            attempts,
-            _permit: permit,
-        }
-    }
-
-    /// Tells Pub/Sub not to deliver the message again. The ack leaves within 100 ms; nobody hears
-    /// of it if it gets lost, so a message may come again all the same.
-    pub fn ack(mut self) {
-        if let Some(handler) = self.handler.take() {
-            handler.ack();
-        }
-    }
-}
-
-impl Drop for Ack {
-    fn drop(&mut self) {
-        // Wherever it is dropped. Acks are counted by whoever acks.
-        if self.handler.is_some() {
-            self.shared.emit(SourceEvent::MessageReturned);
-        }
-        self.attempts.message_settled();
-    }
-}
-
 /// The Pub/Sub source: one subscription, pulled from by one or more streams.
 #[derive(Debug)]
 pub struct Source {
+    id: SourceId,
     settings: config::Pubsub,
     clock: Clock,
 }
@@ -95,9 +61,10 @@ impl Source {
     /// slow or out of reach is no reason to wait or give up: the streams go on trying. It doesn't
     /// ask for the subscription: pulling from it will tell.
     pub async fn connect(settings: &config::Pubsub, clock: Clock) -> Result<Self, SourceError> {
-        match tokio::time::timeout(FIRST_TOKEN_LIMIT, credentials(settings)).await {
-            Ok(Err(error)) if error.is_configuration() => Err(error),
-            Ok(Ok(_) | Err(_)) | Err(_) => Ok(Self {
+        match credentials(settings, FIRST_TOKEN_LIMIT).await {
+            Err(error) if error.is_configuration() => Err(error),
+            Ok(_) | Err(_) => Ok(Self {
+                id: SourceId::pubsub(),
                 settings: settings.clone(),
                 clock,
             }),
@@ -129,7 +96,7 @@ impl Source {
         };
         let flow_control = FlowControl::new(&self.settings);
         let count = self.settings.streams;
-        let shared = Arc::new(Shared::new(self.settings, self.clock, events));
+        let shared = Arc::new(Shared::new(self.id, self.settings, self.clock, events));
         let (states, reopens): (Vec<_>, Vec<_>) = (0..count)
             .map(|_| StreamState::new(Arc::clone(&shared)))
             .unzip();
@@ -188,6 +155,7 @@ mod tests {
     use super::*;
     use crate::config::Settings;
     use crate::event::ClockTime;
+    use crate::sources::event::SourceChange;
 
     async fn within_limit<T>(future: impl Future<Output = T>) -> T {
         // Far longer than anything here takes.
@@ -220,17 +188,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_neither_acked_nor_held_is_given_back() {
+    async fn what_is_neither_acked_nor_held_is_returned() {
         let server = Server::start();
         server.publish(["{}"; 5]);
         let source = source(&server, 1).await;
-        let counts = watch::Sender::new((0, 0));
+        let counts = watch::Sender::new((0, 0, 0));
         let mut counted = counts.subscribe();
-        let on_event = move |event| {
-            let is = |other| i64::from(event == other);
-            counts.send_modify(|(received, given_back)| {
-                *received += is(SourceEvent::MessageReceived);
-                *given_back += is(SourceEvent::MessageReturned);
+        let on_event = move |event: SourceEvent| {
+            let is = |other| i64::from(event.change == other);
+            counts.send_modify(|(received, acked, returned)| {
+                *received += is(SourceChange::Received);
+                *acked += is(SourceChange::Acked);
+                *returned += is(SourceChange::Returned);
             });
         };
         let (deliveries, mut received) = mpsc::channel(1);
@@ -238,16 +207,16 @@ mod tests {
         let source = tokio::spawn(source.run(deliveries, on_event, stopped));
         within_limit(received.recv()).await.unwrap().ack.ack();
         // One is in the channel, and one waits for room there.
-        within_limit(counted.wait_for(|counts| *counts == (3, 0)))
+        within_limit(counted.wait_for(|counts| *counts == (3, 1, 0)))
             .await
             .unwrap();
         stop.send_replace(true);
-        within_limit(counted.wait_for(|counts| *counts == (3, 1)))
+        within_limit(counted.wait_for(|counts| *counts == (3, 1, 1)))
             .await
             .unwrap();
         drop(received);
         within_limit(source).await.unwrap();
-        assert_eq!(*counted.borrow(), (3, 2));
+        assert_eq!(*counted.borrow(), (3, 1, 2));
     }
 
     #[tokio::test]
@@ -257,13 +226,10 @@ mod tests {
         let source = source(&server, 3).await;
         let (has_panicked, up) = (AtomicBool::new(false), Arc::new(AtomicI64::new(0)));
         let count = Arc::clone(&up);
-        let on_event = move |event| {
-            let is = |other| i64::from(event == other);
-            count.fetch_add(
-                is(SourceEvent::StreamUp) - is(SourceEvent::StreamDown),
-                Relaxed,
-            );
-            let came = event == SourceEvent::MessageReceived;
+        let on_event = move |event: SourceEvent| {
+            let is = |other| i64::from(event.change == other);
+            count.fetch_add(is(SourceChange::Up) - is(SourceChange::Down), Relaxed);
+            let came = event.change == SourceChange::Received;
             assert!(!came || has_panicked.swap(true, Relaxed), "as scripted");
         };
         let (deliveries, _received) = mpsc::channel(1);

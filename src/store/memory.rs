@@ -125,6 +125,10 @@ impl Memory {
         self.rows().shown.get(&key).cloned()
     }
 
+    pub(super) fn last_arrival(&self) -> Option<ClockTime> {
+        self.rows().payloads.values().max().copied()
+    }
+
     pub(super) fn bytes(&self) -> u64 {
         let rows = self.rows();
         rows.journal_bytes + rows.quarantine_bytes

@@ -6,7 +6,10 @@ use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::PathBuf;
 use std::thread;
+use std::time::Duration;
 
+use hearthd::clock::Clock;
+use hearthd::event::ClockTime;
 use hearthd::store::Writer;
 use pubsub_test_server::{Admin, Auth, Code, End, Key, Mode, Proxy, Rule, Server, Status};
 use serde_json::{Value, json};
@@ -14,10 +17,24 @@ use tempfile::TempDir;
 
 use crate::support::command::{Done, command};
 use crate::support::daemon::Home;
-use crate::support::emulator::{Emulator, free_port};
+use crate::support::emulator::{Emulator, free_port, wait_until};
+use crate::support::token_server::TokenServer;
 
 const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
 const TOPIC: &str = "projects/test/topics/home";
+/// 2026-12-01T00:00:00Z.
+const HOSTED_TOPICS_END: i64 = 1_796_083_200;
+
+/// What lets Device Access publish to a topic.
+fn binding() -> Value {
+    json!({"role": "roles/pubsub.publisher", "members": [
+        "serviceAccount:backup@test.iam.gserviceaccount.com",
+        "group:sdm-publisher@googlegroups.com",
+    ]})
+}
+
+/// Longest wait for the service to take a message.
+const LIMIT: Duration = Duration::from_secs(30);
 
 /// A set-up in which everything is as it should be, until a test changes that.
 struct SetUp {
@@ -41,6 +58,7 @@ impl SetUp {
         server.script(|faults| {
             faults.subscription["topic"] = TOPIC.into();
             faults.subscription["expirationPolicy"] = json!({});
+            faults.policy_bindings = json!([binding()]);
         });
         // A message tells at once that a stream is open.
         server.publish(["{}"]);
@@ -149,6 +167,8 @@ fn a_set_up_that_works() {
         "retention",
         "deadline",
         "delivery",
+        "publisher",
+        "arrivals",
         "pull",
         "store",
         "disk",
@@ -493,89 +513,35 @@ fn an_admin_interface_that_never_answers() {
         .shows("fail", "subscription", &["no answer within"]);
 }
 
+/// A field of the subscription with its value, and how doctor judges it, in which words.
+const SUBSCRIPTIONS: &str = r#"
+topic = "_deleted-topic_" -> fail topic: create it again
+detached = true -> fail topic: is detached
+expirationPolicy = {"ttl": "2678400s"} -> warn expiry: after 31d without a subscriber
+expirationPolicy = null -> warn expiry: --expiration-period=never
+expirationPolicy = {} -> ok expiry: never
+messageRetentionDuration = "691199s" -> ok retention: 8d
+messageRetentionDuration = "691200s" -> warn retention: set dedupe.horizon to 9d
+pushConfig = {"pushEndpoint": "https://example.net/?token=hush"} -> fail delivery: --push-endpoint=
+bigqueryConfig = {"table": "p.d.t"} -> fail delivery: writes its messages
+filter = "attributes.x = \"1\"" -> warn delivery: it has a filter
+enableExactlyOnceDelivery = true -> ok delivery: exactly-once on
+ackDeadlineSeconds = 600 -> ok deadline: 600 s
+"#;
+
 #[test]
 fn what_a_subscription_is_set_to() {
     let set_up = SetUp::new();
     let usual = set_up.server.script(|faults| faults.subscription.clone());
-    for (field, value, verdict, check, words) in [
-        (
-            "topic",
-            json!("projects/sdm-prod/topics/enterprise-1"),
-            "warn",
-            "topic",
-            "30 November 2026",
-        ),
-        (
-            "topic",
-            json!("_deleted-topic_"),
-            "fail",
-            "topic",
-            "create it again",
-        ),
-        ("detached", json!(true), "fail", "topic", "is detached"),
-        (
-            "expirationPolicy",
-            json!({"ttl": "2678400s"}),
-            "warn",
-            "expiry",
-            "after 31d without a subscriber",
-        ),
-        (
-            "expirationPolicy",
-            json!(null),
-            "warn",
-            "expiry",
-            "--expiration-period=never",
-        ),
-        ("expirationPolicy", json!({}), "ok", "expiry", "never"),
-        (
-            "messageRetentionDuration",
-            json!("691199s"),
-            "ok",
-            "retention",
-            "8d",
-        ),
-        (
-            "messageRetentionDuration",
-            json!("691200s"),
-            "warn",
-            "retention",
-            "set dedupe.horizon to 9d",
-        ),
-        (
-            "pushConfig",
-            json!({"pushEndpoint": "https://example.net/?token=hush"}),
-            "fail",
-            "delivery",
-            "--push-endpoint=",
-        ),
-        (
-            "bigqueryConfig",
-            json!({"table": "p.d.t"}),
-            "fail",
-            "delivery",
-            "writes its messages",
-        ),
-        (
-            "filter",
-            json!("attributes.x = \"1\""),
-            "warn",
-            "delivery",
-            "it has a filter",
-        ),
-        (
-            "enableExactlyOnceDelivery",
-            json!(true),
-            "ok",
-            "delivery",
-            "exactly-once on",
-        ),
-        ("ackDeadlineSeconds", json!(600), "ok", "deadline", "600 s"),
-    ] {
+    for case in SUBSCRIPTIONS.trim().lines() {
+        let (field, rest) = case.split_once(" = ").unwrap();
+        let (value, rest) = rest.rsplit_once(" -> ").unwrap();
+        let (judged, words) = rest.split_once(": ").unwrap();
+        let (verdict, check) = judged.split_once(' ').unwrap();
         set_up
             .server
             .script(|faults| faults.subscription = usual.clone());
-        set_up.subscription(field, value);
+        set_up.subscription(field, serde_json::from_str(value).unwrap());
         let report = set_up.doctor();
         report.shows(verdict, check, &[words]);
         assert!(
@@ -584,6 +550,108 @@ fn what_a_subscription_is_set_to() {
             report.done.stdout
         );
     }
+}
+
+#[test]
+fn a_topic_that_google_hosts() {
+    let set_up = SetUp::new();
+    set_up.subscription("topic", json!("projects/sdm-prod/topics/enterprise-1"));
+    // The binary reads this machine's clock; unit tests are on both sides of the end.
+    let is_over = Clock::start(ClockTime::default()).wall_now().timestamp() >= HOSTED_TOPICS_END;
+    let verdict = if is_over { "fail" } else { "warn" };
+    let report = set_up.doctor();
+    let step = "move to a topic of your own: (1) gcloud pubsub topics create";
+    report.shows(verdict, "topic", &[step]);
+    // Nobody asks who may publish to it, nor whether anything came.
+    let checks = report
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(1));
+    let of_own_topics = checks.filter(|check| ["publisher", "arrivals"].contains(check));
+    assert_eq!(of_own_topics.count(), 0, "{}", report.done.stdout);
+}
+
+// ── who may publish, and whether anything came ───────────────────────────────────────────────────
+
+#[test]
+fn device_access_that_may_publish() {
+    let set_up = SetUp::new();
+    let words = ["group:sdm-publisher@googlegroups.com has", TOPIC];
+    set_up.doctor().shows("ok", "publisher", &words);
+}
+
+#[test]
+fn device_access_without_a_binding() {
+    let set_up = SetUp::new();
+    let role = "roles/pubsub.subscriber";
+    let member = "group:sdm-publisher@googlegroups.com";
+    for bindings in [
+        json!([]),
+        json!([{"role": role, "members": [member]}]),
+        json!([{"role": "roles/pubsub.publisher", "members": ["user:me@example.net"]}]),
+    ] {
+        set_up
+            .server
+            .script(|faults| faults.policy_bindings = bindings);
+        let words = [
+            "it may inherit it from the project",
+            "gcloud pubsub topics add-iam-policy-binding projects/test/topics/home \
+             --member=group:sdm-publisher@googlegroups.com --role=roles/pubsub.publisher",
+        ];
+        set_up.doctor().shows("warn", "publisher", &words);
+    }
+}
+
+#[test]
+fn an_account_that_may_not_see_who_may_publish() {
+    let set_up = SetUp::new();
+    for (status, words) in [(403, "which is usual"), (500, "failed to ask")] {
+        let fault = Rule::always(Admin::Status(status));
+        set_up.server.script(|faults| faults.get_policy = fault);
+        let gcloud = "gcloud pubsub topics get-iam-policy projects/test/topics/home";
+        set_up.doctor().shows("warn", "publisher", &[words, gcloud]);
+    }
+}
+
+#[test]
+fn a_store_that_got_messages_or_none() {
+    let server = Server::start();
+    let mut home = Home::new("", SUBSCRIPTION);
+    // Not an emulator, which has neither policies nor Device Access; and still without a key.
+    let tokens = TokenServer::start();
+    let url = server.url();
+    home.environment = [
+        ("HEARTHD_PUBSUB__ENDPOINT".to_owned(), url),
+        ("GCE_METADATA_HOST".to_owned(), tokens.host()),
+    ]
+    .into();
+    let doctor = || {
+        let mut command = command(&["doctor", "--config"]);
+        let command = command.arg(home.path("hearthd.toml"));
+        Report {
+            done: command.envs(&home.environment).output().unwrap().into(),
+        }
+    };
+    doctor().shows("ok", "arrivals", &["there is no store yet"]);
+    let service = home.start("run");
+    let none = [
+        "no message of the last 8d",
+        "cause an event",
+        "Device Access console",
+    ];
+    doctor().shows("warn", "arrivals", &none);
+    server.publish(["{}"]);
+    let is_received = || service.metric("hearthd_messages_received_total") == 1;
+    assert!(wait_until(LIMIT, is_received), "{}", service.log());
+    let last = [
+        "the store last got a message",
+        "s ago, at 2",
+        "Device Access console",
+    ];
+    doctor().shows("ok", "arrivals", &last);
+    // The usual account, to which the topic is not shown.
+    server.script(|faults| faults.admin = Rule::always(Admin::Status(403)));
+    doctor().shows("ok", "arrivals", &last);
+    service.stop();
 }
 
 #[test]

@@ -8,6 +8,7 @@ mod disk;
 mod floods;
 mod statuses;
 mod streams;
+mod topics;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -102,9 +103,10 @@ impl Trial {
         let emitted = "hearthd_events_emitted_total{platform=\"sdm\"}";
         let expected = self.expected.len() as u64;
         self.wait_for(emitted, |emitted| emitted >= expected);
-        self.wait_for("hearthd_pubsub_outstanding_messages", |outstanding| {
-            outstanding == 0
-        });
+        self.wait_for(
+            "hearthd_pubsub_outstanding_messages{source=\"pubsub\"}",
+            |outstanding| outstanding == 0,
+        );
     }
 
     /// How many streams it is to have: one, unless its settings say otherwise.
@@ -118,23 +120,30 @@ impl Trial {
         self.publish(3);
         self.drain();
         let streams = self.streams();
-        self.wait_for("hearthd_pubsub_stream_up", |up| up == streams);
+        self.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| {
+            up == streams
+        });
         assert_eq!(self.service.series("hearthd_conservation_imbalance"), 0);
         let emitted = self
             .service
             .series("hearthd_events_emitted_total{platform=\"sdm\"}");
         assert_eq!(emitted, self.expected.len() as u64);
         self.service.stop();
-        let mut records = BTreeMap::new();
-        for record in self.home.records(&["run"]) {
-            if record["type"] == "hearthd.event" {
-                let earlier = records.insert(record["id"].to_string(), record.clone());
-                assert!(earlier.is_none_or(|earlier| earlier == record), "{record}");
-            }
-        }
-        let ids = records.keys().map(|id| id.trim_matches('"').to_owned());
-        assert_eq!(ids.collect::<BTreeSet<_>>(), self.expected);
+        assert_eq!(event_ids(&self.home, &["run"]), self.expected);
     }
+}
+
+/// The ids of the event records that runs delivered. Those of one id must be equal.
+fn event_ids(home: &Home, runs: &[&str]) -> BTreeSet<String> {
+    let mut records = BTreeMap::new();
+    for record in home.records(runs) {
+        if record["type"] == "hearthd.event" {
+            let earlier = records.insert(record["id"].to_string(), record.clone());
+            assert!(earlier.is_none_or(|earlier| earlier == record), "{record}");
+        }
+    }
+    let ids = records.keys().map(|id| id.trim_matches('"').to_owned());
+    ids.collect()
 }
 
 /// A home for a service on the server at `host`, with quick times.

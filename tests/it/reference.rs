@@ -5,7 +5,9 @@ use std::fs;
 use std::path::Path;
 
 use hearthd::cli::{EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_USAGE};
+use hearthd::event::Platform;
 use hearthd::metrics::Metrics;
+use hearthd::sources::SourceId;
 use serde_json::Value;
 
 use super::support::command::{fixture, hearthd, hearthd_reading};
@@ -196,7 +198,9 @@ fn every_field_of_a_record_is_named() {
 
 /// Names, labels and their values, as a scrape has them.
 fn series() -> BTreeMap<String, BTreeMap<String, Names>> {
-    let scrape = Metrics::new(&["stdout"]).unwrap().scrape();
+    let scrape = Metrics::new(&[(SourceId::pubsub(), Platform::Sdm)], &["stdout"])
+        .unwrap()
+        .scrape();
     let types = scrape
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "));

@@ -62,7 +62,7 @@ fn a_service_is_ready_then_feeds_the_watchdog_then_stops() {
         assert_eq!(watchdog, "WATCHDOG=1");
         assert_eq!(
             status,
-            "STATUS=pipeline ok, store ok, stream down, no message yet"
+            "STATUS=pipeline ok, store ok, source down, no message yet"
         );
     }
     service.stop();

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::Line;
 use crate::clock::Clock;
 use crate::config::{Endpoint, Pubsub};
-use crate::sources::pubsub::{self, expiry_of, key_file};
+use crate::sources::pubsub::{self, TOKEN_LIMIT, expiry_of, key_file};
 use crate::text::error_chain;
 
 /// Where Google's Pub/Sub is.
@@ -26,7 +26,7 @@ const WORLD_READABLE: u32 = 0o004;
 
 /// Checks the credentials, and returns them if they gave a token.
 pub(super) async fn credentials(settings: &Pubsub) -> (Vec<Line>, Option<Credentials>) {
-    let credentials = pubsub::credentials(settings).await;
+    let credentials = pubsub::credentials(settings, TOKEN_LIMIT).await;
     if matches!(settings.endpoint, Endpoint::Emulator { .. }) {
         return (
             vec![Line::ok("key", "none needed for an emulator")],

@@ -7,7 +7,8 @@ use tokio::sync::{mpsc, watch};
 use super::Line;
 use crate::clock::Clock;
 use crate::config::Pubsub;
-use crate::sources::pubsub::{OpenReason, Source, SourceEvent, StreamFailure};
+use crate::sources::pubsub::{OpenReason, Source, StreamEvent, StreamFailure};
+use crate::sources::{SourceChange, SourceEvent};
 use crate::text::error_chain;
 
 /// Longest wait for a stream to open or fail: the source needs 4 s to tell an open stream that
@@ -62,8 +63,8 @@ async fn run(source: Source) -> Outcome {
     let (stop, stopped) = watch::channel(false);
     // The first event that says something decides.
     let (found, mut first) = mpsc::channel(1);
-    let on_event = move |event| {
-        if let Some(outcome) = outcome_of(event) {
+    let on_event = move |event: SourceEvent| {
+        if let Some(outcome) = outcome_of(event.change) {
             // An error means that it is decided.
             found.try_send(outcome).ok();
         }
@@ -83,19 +84,16 @@ async fn run(source: Source) -> Outcome {
     outcome
 }
 
-fn outcome_of(event: SourceEvent) -> Option<Outcome> {
-    match event {
-        SourceEvent::StreamUp => Some(Outcome::Open),
-        SourceEvent::StreamOpened {
-            reason: OpenReason::Lost(loss),
-        } => Some(Outcome::Lost(loss)),
-        SourceEvent::StreamOpened { .. }
-        | SourceEvent::StreamDown
-        | SourceEvent::MessageReceived
-        | SourceEvent::MessageReturned
-        | SourceEvent::Reachable(_)
-        | SourceEvent::Silence(_)
-        | SourceEvent::TokenOk { .. }
-        | SourceEvent::AuthFailed { .. } => None,
+fn outcome_of(change: SourceChange) -> Option<Outcome> {
+    match change {
+        SourceChange::Up => Some(Outcome::Open),
+        SourceChange::Pubsub(StreamEvent::Opened {
+            reason: OpenReason::Lost(failure),
+        }) => Some(Outcome::Lost(failure)),
+        SourceChange::Down
+        | SourceChange::Received
+        | SourceChange::Acked
+        | SourceChange::Returned
+        | SourceChange::Pubsub(_) => None,
     }
 }

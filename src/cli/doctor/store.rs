@@ -9,8 +9,30 @@ use bytesize::ByteSize;
 
 use super::Line;
 use crate::config;
+use crate::event::ClockTime;
 use crate::store::{QUARANTINE_MAX_BYTES, Reader, StoreError, Writer};
 use crate::text::error_chain;
+
+/// What a store knows of messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arrivals {
+    /// There is no store yet.
+    NoStore,
+    /// It remembers none.
+    None,
+    /// When the newest came that it remembers.
+    Last(ClockTime),
+}
+
+/// Asks the store for its newest message. An error is left to [`check`], which opens it too.
+pub(super) fn arrivals(settings: &config::Store) -> Result<Arrivals, StoreError> {
+    match Reader::open(&settings.path).and_then(|reader| reader.snapshot()?.last_arrival()) {
+        Ok(Some(at)) => Ok(Arrivals::Last(at)),
+        Ok(None) => Ok(Arrivals::None),
+        Err(StoreError::Missing { .. }) => Ok(Arrivals::NoStore),
+        Err(error) => Err(error),
+    }
+}
 
 /// The lines for the store and its disk.
 pub(super) fn check(settings: &config::Store) -> Vec<Line> {

@@ -2,34 +2,39 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use google_cloud_pubsub::model::Subscription;
 
 use super::Line;
+use super::topic;
 use crate::config::{Endpoint, Pubsub, show_duration};
 use crate::sources::pubsub::{Finding, StreamFailure};
 
-/// How Google's own topics for Device Access begin.
-const HOSTED: &str = "projects/sdm-prod/";
-/// What a subscription is attached to once its topic was deleted.
-const DELETED: &str = "_deleted-topic_";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What holds where a subscription doesn't say when it expires, or how long it keeps messages.
 const DEFAULT_EXPIRY: Duration = DAY.saturating_mul(31);
 const DEFAULT_RETENTION: Duration = DAY.saturating_mul(7);
 
 /// The lines for what was found. `horizon` is `dedupe.horizon`.
-pub(super) fn lines(finding: &Finding, settings: &Pubsub, horizon: Duration) -> Vec<Line> {
+pub(super) fn lines(
+    finding: &Finding,
+    settings: &Pubsub,
+    horizon: Duration,
+    now: DateTime<Utc>,
+) -> Vec<Line> {
     let name = settings.subscription.as_str();
     let fail = |text: &str| vec![Line::fail("subscription", format_args!("{name}: {text}"))];
     match finding {
-        Finding::Found(subscription) => found(subscription, settings, horizon),
+        Finding::Found(subscription) => found(subscription, settings, horizon, now),
         Finding::NotFound => fail(StreamFailure::NotFound.advice()),
         Finding::Forbidden => vec![Line::warn(
             "subscription",
             format_args!(
                 "{name}: the account may not look at it, so that its topic, expiry and retention \
                  are unknown; that is usual, as roles/pubsub.subscriber lacks \
-                 pubsub.subscriptions.get: add roles/pubsub.viewer on it to have them checked"
+                 pubsub.subscriptions.get: add roles/pubsub.viewer on it to have them checked. If \
+                 its topic is one of projects/sdm-prod, nothing is published to it after 30 \
+                 November 2026; gcloud pubsub subscriptions describe {name} shows it"
             ),
         )],
         Finding::Unauthenticated(error) => fail(&format!(
@@ -45,11 +50,16 @@ pub(super) fn lines(finding: &Finding, settings: &Pubsub, horizon: Duration) -> 
     }
 }
 
-fn found(subscription: &Subscription, settings: &Pubsub, horizon: Duration) -> Vec<Line> {
+fn found(
+    subscription: &Subscription,
+    settings: &Pubsub,
+    horizon: Duration,
+    now: DateTime<Utc>,
+) -> Vec<Line> {
     let name = settings.subscription.as_str();
     let mut lines = vec![
         Line::ok("subscription", format_args!("{name}: exists")),
-        check_topic(subscription),
+        topic::check(subscription, now),
     ];
     // An emulator forgets everything when it ends.
     if !matches!(settings.endpoint, Endpoint::Emulator { .. }) {
@@ -66,32 +76,6 @@ fn found(subscription: &Subscription, settings: &Pubsub, horizon: Duration) -> V
     ));
     lines.push(check_delivery(subscription, name));
     lines
-}
-
-fn check_topic(subscription: &Subscription) -> Line {
-    let topic = &subscription.topic;
-    if subscription.detached || topic == DELETED {
-        let what = if subscription.detached {
-            "is detached"
-        } else {
-            "lost its topic"
-        };
-        let text = format!(
-            "the subscription {what}, so that no message comes any more; delete it, and create it \
-             again on the topic that the Device Access console shows"
-        );
-        return Line::fail("topic", text);
-    }
-    if topic.starts_with(HOSTED) {
-        let text = format!(
-            "{topic} is hosted by Google, which ends these topics on 30 November 2026; create a \
-             topic of your own, let sdm-publisher@googlegroups.com publish to it \
-             (roles/pubsub.publisher), name it in the Device Access console, and attach a \
-             subscription to it"
-        );
-        return Line::warn("topic", text);
-    }
-    Line::ok("topic", format_args!("attached to {topic}"))
 }
 
 fn check_expiry(subscription: &Subscription, name: &str) -> Line {

@@ -2,7 +2,6 @@
 //!
 //! Never logs a key, a token, or any part of one.
 
-use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,7 +10,7 @@ use google_cloud_auth::credentials::service_account::{self, AccessSpecifier};
 use google_cloud_auth::credentials::{self, Credentials, anonymous, external_account};
 use serde_json::Value;
 
-use super::error::SourceError;
+use super::error::{Origin, SourceError};
 use crate::config::{Endpoint, Pubsub, Secret};
 use crate::text::error_chain;
 
@@ -22,46 +21,13 @@ const SERVICE_ACCOUNT: &str = "service_account";
 const EXTERNAL_ACCOUNT: &str = "external_account";
 /// The name of the file among those that systemd passes (see systemd/hearthd.service).
 const SYSTEMD_CREDENTIAL: &str = "service-account.json";
-/// Longest wait for a token. A key is signed with in milliseconds; a metadata server that needs
-/// more than this is not there.
-const TOKEN_LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for a token where nothing else waits for the caller. A key is signed with in
+/// milliseconds; a metadata server that needs more than this is not there.
+pub const TOKEN_LIMIT: Duration = Duration::from_secs(30);
 
-/// Where credentials come from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// The file that `pubsub.credentials_file` names, or that systemd passes.
-    KeyFile(PathBuf),
-    /// Application Default Credentials: what the environment offers.
-    ApplicationDefault,
-}
-
-impl Origin {
-    /// What to do when Google or the library refuses the credentials.
-    pub(super) fn advice(&self) -> &'static str {
-        match self {
-            Self::KeyFile(_) => {
-                "create a JSON key of a service account, and name its file in \
-                 pubsub.credentials_file"
-            }
-            Self::ApplicationDefault => {
-                "set pubsub.credentials_file to a service account's JSON key, or mend what \
-                 GOOGLE_APPLICATION_CREDENTIALS names"
-            }
-        }
-    }
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::KeyFile(path) => write!(f, "the credentials file {}", path.display()),
-            Self::ApplicationDefault => f.write_str("the Application Default Credentials"),
-        }
-    }
-}
-
-/// The credentials for `settings`, proven to give a token. An emulator gets anonymous ones.
-pub async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> {
+/// The credentials for `settings`, proven to give a token within `limit`. An emulator gets
+/// anonymous ones.
+pub async fn credentials(settings: &Pubsub, limit: Duration) -> Result<Credentials, SourceError> {
     let (origin, credentials) = match (&settings.endpoint, key_file(settings)) {
         (Endpoint::Emulator { .. }, _) => return Ok(anonymous::Builder::new().build()),
         (Endpoint::Google | Endpoint::Named { .. }, Some(path)) => {
@@ -73,7 +39,7 @@ pub async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> 
         }
     };
     // A key is only parsed when it is first used, so use it: a bad one is to be found at the start.
-    let headers = tokio::time::timeout(TOKEN_LIMIT, credentials.headers(Default::default())).await;
+    let headers = tokio::time::timeout(limit, credentials.headers(Default::default())).await;
     match headers {
         Ok(Ok(_)) => Ok(credentials),
         Ok(Err(error)) if error.is_transient() => Err(SourceError::Token {
@@ -85,7 +51,7 @@ pub async fn credentials(settings: &Pubsub) -> Result<Credentials, SourceError> 
             source: error_chain(&error).into(),
         }),
         Err(_) => {
-            let source = format!("no answer within {TOKEN_LIMIT:?}").into();
+            let source = format!("no answer within {limit:?}").into();
             Err(SourceError::Token { origin, source })
         }
     }

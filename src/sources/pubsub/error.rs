@@ -1,10 +1,44 @@
 //! Why there is no client for Pub/Sub, each with what to do about it.
 
+use std::fmt;
 use std::path::PathBuf;
 
-use super::auth::Origin;
 use super::stream_event::AuthStage;
 use crate::config::Endpoint;
+
+/// Where credentials come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The file that `pubsub.credentials_file` names, or that systemd passes.
+    KeyFile(PathBuf),
+    /// Application Default Credentials: what the environment offers.
+    ApplicationDefault,
+}
+
+impl Origin {
+    /// What to do when Google or the library refuses the credentials.
+    fn advice(&self) -> &'static str {
+        match self {
+            Self::KeyFile(_) => {
+                "create a JSON key of a service account, and name its file in \
+                 pubsub.credentials_file"
+            }
+            Self::ApplicationDefault => {
+                "set pubsub.credentials_file to a service account's JSON key, or mend what \
+                 GOOGLE_APPLICATION_CREDENTIALS names"
+            }
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeyFile(path) => write!(f, "the credentials file {}", path.display()),
+            Self::ApplicationDefault => f.write_str("the Application Default Credentials"),
+        }
+    }
+}
 
 /// Why the source can't start, or can't open its stream again.
 #[derive(Debug, thiserror::Error)]

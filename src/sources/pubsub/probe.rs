@@ -1,4 +1,4 @@
-//! Asks Pub/Sub about the subscription: the one question that is answered, or fails, in words.
+//! `subscriptions.get`: any answer, even a refusal, proves that Pub/Sub is reachable.
 //!
 //! It takes no message, and needs no permission to tell an answer from silence.
 
@@ -68,13 +68,13 @@ impl Probe {
             .set_subscription(&self.subscription);
         match tokio::time::timeout(ANSWER_LIMIT, request.send()).await {
             Ok(Ok(subscription)) => Finding::Found(Box::new(subscription)),
-            Ok(Err(error)) => of_error(&error),
+            Ok(Err(error)) => finding_of(&error),
             Err(_) => Finding::Unreachable(format!("no answer within {ANSWER_LIMIT:?}")),
         }
     }
 }
 
-fn of_error(error: &google_cloud_pubsub::Error) -> Finding {
+pub(super) fn finding_of(error: &google_cloud_pubsub::Error) -> Finding {
     let text = || error_chain(error);
     if error.is_authentication() {
         return Finding::NoToken(AuthStage::Token, text());

@@ -14,13 +14,16 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde_json::Value;
 
-use super::stream_event::{AuthStage, SourceEvent};
+use super::stream_event::{AuthStage, StreamEvent};
 use crate::clock::Clock;
 use crate::config;
 use crate::event::ClockTime;
+use crate::sources::event::{SourceChange, SourceEvent};
+use crate::sources::message::SourceId;
 
 /// See the module's documentation.
 pub(super) struct Shared {
+    pub(super) source: SourceId,
     pub(super) settings: config::Pubsub,
     pub(super) clock: Clock,
     events: Box<dyn Fn(SourceEvent) + Send + Sync>,
@@ -37,6 +40,7 @@ impl fmt::Debug for Shared {
 
 impl Shared {
     pub(super) fn new(
+        source: SourceId,
         settings: config::Pubsub,
         clock: Clock,
         events: impl Fn(SourceEvent) + Send + Sync + 'static,
@@ -45,6 +49,7 @@ impl Shared {
         let last_message = AtomicI64::new(clock.now().0);
         let rejected = AtomicBool::new(false);
         Self {
+            source,
             settings,
             clock,
             events: Box::new(events),
@@ -53,13 +58,18 @@ impl Shared {
         }
     }
 
-    pub(super) fn emit(&self, event: SourceEvent) {
-        (self.events)(event);
+    pub(super) fn emit(&self, change: SourceChange) {
+        let source = self.source.clone();
+        (self.events)(SourceEvent { source, change });
+    }
+
+    pub(super) fn emit_stream_event(&self, event: StreamEvent) {
+        self.emit(SourceChange::Pubsub(event));
     }
 
     pub(super) fn message_received(&self) {
         self.last_message.store(self.clock.now().0, Relaxed);
-        self.emit(SourceEvent::MessageReceived);
+        self.emit(SourceChange::Received);
     }
 
     /// When the last message came; if none did, when the source was made.
@@ -76,12 +86,12 @@ impl Shared {
             // That there is a token says nothing where the last one was refused.
             Ok(_) if self.rejected.load(Relaxed) => {}
             Ok(CacheableResource::New { data, .. }) => {
-                self.emit(SourceEvent::TokenOk {
+                self.emit_stream_event(StreamEvent::TokenOk {
                     expiry: expiry_of(data),
                 });
             }
             Ok(CacheableResource::NotModified) => {}
-            Err(_) => self.emit(SourceEvent::AuthFailed {
+            Err(_) => self.emit_stream_event(StreamEvent::AuthFailed {
                 stage: AuthStage::Token,
             }),
         }
@@ -92,14 +102,14 @@ impl Shared {
         if stage == AuthStage::Request {
             self.rejected.store(true, Relaxed);
         }
-        self.emit(SourceEvent::AuthFailed { stage });
+        self.emit_stream_event(StreamEvent::AuthFailed { stage });
     }
 
     /// Google took a token.
     pub(super) fn token_accepted(&self) {
         if self.rejected.swap(false, Relaxed) {
             tracing::info!("Google accepts the credentials again");
-            self.emit(SourceEvent::TokenOk { expiry: None });
+            self.emit_stream_event(StreamEvent::TokenOk { expiry: None });
         }
     }
 }
@@ -139,8 +149,8 @@ mod tests {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let events = Arc::clone(&seen);
         let clock = Clock::start(ClockTime::default());
-        let shared = Shared::new(settings, clock, move |event| {
-            events.lock().unwrap().push(event)
+        let shared = Shared::new(SourceId::pubsub(), settings, clock, move |event| {
+            events.lock().unwrap().push(event.change)
         });
         let token = || {
             let data = HeaderMap::new();
@@ -150,14 +160,14 @@ mod tests {
             }));
             std::mem::take(&mut *seen.lock().unwrap())
         };
-        let good = SourceEvent::TokenOk { expiry: None };
+        let good = SourceChange::Pubsub(StreamEvent::TokenOk { expiry: None });
         assert_eq!(token(), [good]);
         shared.auth_failed(AuthStage::Request);
         assert_eq!(
             token(),
-            [SourceEvent::AuthFailed {
+            [SourceChange::Pubsub(StreamEvent::AuthFailed {
                 stage: AuthStage::Request
-            }]
+            })]
         );
         shared.token_accepted();
         assert_eq!(token(), [good, good]);

@@ -14,17 +14,17 @@ use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownT
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::Ack;
+use super::ack::Ack;
 use super::attempts::{Attempts, Observed};
 use super::auth;
 use super::backoff::Backoff;
 use super::error::SourceError;
 use super::flow_control::FlowControl;
 use super::shared::Shared;
-use super::stream_event::{OpenReason, Reopen, SourceEvent, StreamFailure};
+use super::stream_event::{OpenReason, Reopen, StreamEvent, StreamFailure};
 use super::stream_state::StreamState;
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
-use crate::sources::{Delivery, Incoming};
+use crate::sources::delivery::{self, Delivery};
 use crate::text::error_chain;
 
 /// Longest wait for the last acks at the end. They leave every 100 ms, so this is long for a
@@ -85,7 +85,8 @@ impl Stream {
         let mut backoff = Backoff::new(&self.shared.settings);
         let mut reason = OpenReason::Start;
         while let Some(client) = self.connect(&mut backoff).await {
-            self.shared.emit(SourceEvent::StreamOpened { reason });
+            self.shared
+                .emit_stream_event(StreamEvent::Opened { reason });
             let opened_at = self.shared.clock.now();
             let (end, token) = self.pull(&client).await;
             flushing.add(token);
@@ -234,7 +235,7 @@ async fn new_key(outlet: &Outlet, reopens: &mut mpsc::Receiver<Reopen>) -> bool 
 
 async fn build_client(shared: &Arc<Shared>, state: &StreamState) -> Result<Client, SourceError> {
     let attempts = Arc::new(Attempts::new(shared.clock.clone(), state.reopener()));
-    let credentials = auth::credentials(&shared.settings).await?;
+    let credentials = auth::credentials(&shared.settings, auth::TOKEN_LIMIT).await?;
     let observed = Observed {
         credentials,
         attempts: Arc::clone(&attempts),
@@ -299,7 +300,7 @@ impl Pump<'_> {
     /// False if the outlet closes before there is room.
     async fn deliver(&self, message: Message, handler: Handler) -> bool {
         let size = message.data.len();
-        let raw = raw_message(message, self.shared.clock.wall_now());
+        let message = raw_message(message, self.shared.clock.wall_now());
         // A permit first: there mostly is, and then nothing has to be listened to.
         let permit = tokio::select! {
             biased;
@@ -311,8 +312,9 @@ impl Pump<'_> {
         let ack = Ack::new(handler, shared, attempts, permit);
         self.outlet
             .send(Delivery {
-                incoming: Incoming { raw, fault: None },
-                ack,
+                source: self.shared.source.clone(),
+                message,
+                ack: delivery::Ack::Pubsub(ack),
             })
             .await
     }

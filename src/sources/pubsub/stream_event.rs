@@ -3,37 +3,26 @@
 //! Words and values only; nothing here pulls, waits or logs.
 
 use google_cloud_gax::error::rpc::Code;
+use strum::{IntoStaticStr, VariantArray};
 
-/// What happened to the stream, for the metrics.
+/// What happened to a subscription's streams and credentials, beside what every source tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SourceEvent {
+pub enum StreamEvent {
     /// A stream is being opened.
-    StreamOpened {
-        /// What made it necessary.
-        reason: OpenReason,
-    },
-    /// A stream works: it brought a message, or it is open and Pub/Sub answers.
-    StreamUp,
-    /// A stream that worked does so no more.
-    StreamDown,
-    /// A message came: it is outstanding until it is acked or given back.
-    MessageReceived,
-    /// A message that was not acked was dropped: Pub/Sub will deliver it again.
-    MessageReturned,
+    Opened { reason: OpenReason },
     /// Pub/Sub answered, or didn't.
     Reachable(bool),
     /// No message came for so long that somebody should look, or one came again.
     Silence(bool),
+    /// Google hosts the subscription's topic, or doesn't.
+    TopicHosted(bool),
     /// The credentials gave a token.
     TokenOk {
         /// When it expires, in seconds since the Unix epoch, if it says so.
         expiry: Option<i64>,
     },
     /// The credentials are no good.
-    AuthFailed {
-        /// Where they failed.
-        stage: AuthStage,
-    },
+    AuthFailed { stage: AuthStage },
 }
 
 /// What made it necessary to open a stream.
@@ -51,36 +40,18 @@ pub enum OpenReason {
 
 impl OpenReason {
     /// Every reason, in the order of their metrics.
-    pub const ALL: [Self; 12] = [
-        Self::Start,
-        Self::Idle,
-        Self::NewKey,
-        Self::Lost(StreamFailure::Closed),
-        Self::Lost(StreamFailure::NotFound),
-        Self::Lost(StreamFailure::PermissionDenied),
-        Self::Lost(StreamFailure::Unauthenticated),
-        Self::Lost(StreamFailure::InvalidArgument),
-        Self::Lost(StreamFailure::Credentials),
-        Self::Lost(StreamFailure::Failed),
-        Self::Lost(StreamFailure::Stalled),
-        Self::Lost(StreamFailure::Unreachable),
-    ];
+    pub fn all() -> impl Iterator<Item = Self> {
+        let planned = [Self::Start, Self::Idle, Self::NewKey].into_iter();
+        planned.chain(StreamFailure::VARIANTS.iter().copied().map(Self::Lost))
+    }
 
-    /// The name used in metric labels.
+    /// The metric label.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Start => "start",
             Self::Idle => "idle",
             Self::NewKey => "new_key",
-            Self::Lost(StreamFailure::Closed) => "closed",
-            Self::Lost(StreamFailure::NotFound) => "not_found",
-            Self::Lost(StreamFailure::PermissionDenied) => "permission_denied",
-            Self::Lost(StreamFailure::Unauthenticated) => "unauthenticated",
-            Self::Lost(StreamFailure::Credentials) => "credentials",
-            Self::Lost(StreamFailure::InvalidArgument) => "invalid_argument",
-            Self::Lost(StreamFailure::Failed) => "failed",
-            Self::Lost(StreamFailure::Stalled) => "stalled",
-            Self::Lost(StreamFailure::Unreachable) => "unreachable",
+            Self::Lost(failure) => failure.into(),
         }
     }
 }
@@ -98,8 +69,9 @@ pub(super) enum Reopen {
     Unreachable,
 }
 
-/// What ended a stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What ended a stream. The names are metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum StreamFailure {
     /// The server closed it in good order.
     Closed,
@@ -199,8 +171,9 @@ impl StreamFailure {
     }
 }
 
-/// Where credentials fail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where credentials fail. The names are metric labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum AuthStage {
     /// They can't be read or used at all.
     Credentials,
@@ -208,20 +181,6 @@ pub enum AuthStage {
     Token,
     /// Google refuses what they gave.
     Request,
-}
-
-impl AuthStage {
-    /// Every stage, in the order of their metrics.
-    pub const ALL: [Self; 3] = [Self::Credentials, Self::Token, Self::Request];
-
-    /// The name used in metric labels.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Credentials => "credentials",
-            Self::Token => "token",
-            Self::Request => "request",
-        }
-    }
 }
 
 #[cfg(test)]
@@ -248,7 +207,7 @@ mod tests {
 
     #[test]
     fn labels_are_distinct() {
-        let mut labels = OpenReason::ALL.map(OpenReason::as_str);
+        let mut labels: Vec<_> = OpenReason::all().map(OpenReason::as_str).collect();
         labels.sort_unstable();
         assert!(labels.is_sorted_by(|a, b| a < b), "{labels:?}");
     }

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::shared::Shared;
-use super::stream_event::{Reopen, SourceEvent};
+use super::stream_event::Reopen;
 use crate::event::ClockTime;
+use crate::sources::event::SourceChange;
 
 /// The value of `waiting_since` while the stream's task has something else to do.
 const NOT_WAITING: i64 = i64::MAX;
@@ -25,8 +26,8 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
-    /// A state, and what its stream's task listens to. One request to reopen at a time is enough: each makes
-    /// the stream open anew.
+    /// A state, and what its stream's task listens to. One request to reopen at a time is enough:
+    /// each makes the stream open anew.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, mpsc::Receiver<Reopen>) {
         let (reopen, reopens) = mpsc::channel(1);
         let (waiting_since, is_up) = (AtomicI64::new(NOT_WAITING), AtomicBool::new(false));
@@ -74,9 +75,9 @@ impl StreamState {
         if self.is_up.swap(is_up, Relaxed) != is_up {
             self.down_since.store(self.shared.clock.now().0, Relaxed);
             self.shared.emit(if is_up {
-                SourceEvent::StreamUp
+                SourceChange::Up
             } else {
-                SourceEvent::StreamDown
+                SourceChange::Down
             });
         }
     }

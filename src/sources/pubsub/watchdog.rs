@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::auth;
+use super::hosting::{Daily, Hosting, MOVE_TO_OWN_TOPIC};
 use super::probe::{Finding, Probe};
 use super::shared::Shared;
-use super::stream_event::{AuthStage, Reopen, SourceEvent};
+use super::stream_event::{AuthStage, Reopen, StreamEvent};
 use super::stream_state::StreamState;
 use crate::event::ClockTime;
 use crate::text::error_chain;
@@ -22,6 +23,12 @@ const TICK: Duration = Duration::from_secs(1);
 /// A stream that has waited so long is open: the library's first attempts that fail are over in
 /// less, and the fourth ends the stream.
 const OPENED_AFTER: Duration = Duration::from_secs(3);
+/// Time between two looks at the topic while streams work: it is changed once in years.
+const TOPIC_LOOK_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Longest wait for a token: while the watchdog waits, it watches nothing. A token server that
+/// works answers within a second; the streams themselves wait longer.
+const TOKEN_LIMIT: Duration = Duration::from_secs(5);
 
 /// See the module's documentation.
 pub(super) struct Watchdog {
@@ -33,6 +40,9 @@ pub(super) struct Watchdog {
     reachable: Option<bool>,
     key: Option<Key>,
     is_silent: bool,
+    /// When the subscription is asked for though the streams work: its topic may be another.
+    next_topic_look: ClockTime,
+    topic_warning: Daily,
 }
 
 /// The credentials file.
@@ -68,6 +78,7 @@ impl Watchdog {
     pub(super) fn new(shared: Arc<Shared>, states: Vec<Arc<StreamState>>) -> Self {
         let key = auth::key_file(&shared.settings).map(Key::new);
         let next_probe = shared.clock.now();
+        let next_topic_look = next_probe.after(shared.settings.probe_interval);
         Self {
             shared,
             states,
@@ -76,6 +87,8 @@ impl Watchdog {
             reachable: None,
             key,
             is_silent: false,
+            next_topic_look,
+            topic_warning: Daily::default(),
         }
     }
 
@@ -98,7 +111,7 @@ impl Watchdog {
             return;
         }
         let path = key.path.display();
-        let error = match auth::credentials(&self.shared.settings).await {
+        let error = match auth::credentials(&self.shared.settings, TOKEN_LIMIT).await {
             Ok(_) => {
                 tracing::info!(%path, "the credentials file changed: streams are opened with it");
                 key.seen = stamp;
@@ -138,7 +151,8 @@ impl Watchdog {
         let is_in_doubt = |state: &Arc<StreamState>| {
             state.waiting(started) >= interval || state.down(started) >= interval.min(OPENED_AFTER)
         };
-        if started < self.next_probe || !self.states.iter().any(is_in_doubt) {
+        let is_wanted = started >= self.next_topic_look || self.states.iter().any(is_in_doubt);
+        if started < self.next_probe || !is_wanted {
             return;
         }
         let finding = self.ask().await;
@@ -146,6 +160,14 @@ impl Watchdog {
         self.next_probe = now.after(interval);
         self.report(&finding);
         let is_reachable = self.reachable == Some(true);
+        self.next_topic_look = now.after(if is_reachable {
+            TOPIC_LOOK_INTERVAL
+        } else {
+            interval
+        });
+        if let Finding::Found(subscription) = &finding {
+            self.look_at_topic(&subscription.topic);
+        }
         for state in &self.states {
             if is_reachable && state.waiting(now) >= OPENED_AFTER {
                 state.set_up(true);
@@ -164,7 +186,7 @@ impl Watchdog {
                 return finding;
             }
         }
-        let built = match auth::credentials(&self.shared.settings).await {
+        let built = match auth::credentials(&self.shared.settings, TOKEN_LIMIT).await {
             Ok(credentials) => Probe::new(&self.shared.settings, credentials).await,
             Err(error) => {
                 let text = error_chain(&error);
@@ -202,7 +224,8 @@ impl Watchdog {
             }
             Finding::Unreachable(_) => false,
         };
-        self.shared.emit(SourceEvent::Reachable(is_reachable));
+        self.shared
+            .emit_stream_event(StreamEvent::Reachable(is_reachable));
         if self.reachable.replace(is_reachable) == Some(is_reachable) {
             return;
         }
@@ -227,6 +250,34 @@ impl Watchdog {
         }
     }
 
+    /// Shows whether Google hosts the topic, and warns of its end once a day.
+    fn look_at_topic(&mut self, topic: &str) {
+        let hosting = Hosting::of(topic, self.shared.clock.wall_now());
+        self.shared
+            .emit_stream_event(StreamEvent::TopicHosted(hosting.is_hosted()));
+        let now = self.shared.clock.now();
+        if !hosting.is_hosted() || !self.topic_warning.is_due(now) {
+            return;
+        }
+        let subscription = self.shared.settings.subscription.as_str();
+        match hosting {
+            Hosting::Own => {}
+            Hosting::Google { days_left } => tracing::warn!(
+                subscription,
+                topic,
+                days_left,
+                "Google publishes nothing to this topic after 30 November 2026 (UTC); \
+                 {MOVE_TO_OWN_TOPIC}"
+            ),
+            Hosting::GoogleEnded => tracing::error!(
+                subscription,
+                topic,
+                "Google publishes nothing to this topic since 1 December 2026 (UTC); \
+                 {MOVE_TO_OWN_TOPIC}"
+            ),
+        }
+    }
+
     fn end_idle_streams(&self) {
         let now = self.shared.clock.now();
         for state in &self.states {
@@ -245,7 +296,8 @@ impl Watchdog {
             return;
         }
         self.is_silent = is_silent;
-        self.shared.emit(SourceEvent::Silence(is_silent));
+        self.shared
+            .emit_stream_event(StreamEvent::Silence(is_silent));
         let subscription = self.shared.settings.subscription.as_str();
         let for_s = silent_for.as_secs();
         if !is_silent {
@@ -264,9 +316,9 @@ impl Watchdog {
                  lapsed or was revoked (list the devices once with a fresh one); \
                  sdm-publisher@googlegroups.com lacks roles/pubsub.publisher on a topic of your \
                  own; a device's events are turned off in the Google Home app; the topic is one \
-                 that Google hosts (projects/sdm-prod/…), which end on 30 November 2026; the \
-                 subscription is attached to another topic. A home where nothing happens is silent \
-                 too",
+                 that Google hosts (projects/sdm-prod/…), to which nothing is published after 30 \
+                 November 2026; the Device Access console names another topic than that of the \
+                 subscription. A home where nothing happens is silent too",
             );
         }
     }

@@ -108,6 +108,12 @@ fn clips(connection: &Connection, session: SessionKey) -> Result<BTreeMap<String
         .collect())
 }
 
+/// When the newest of the remembered payloads came; `None` if there is none.
+pub(super) fn last_arrival(connection: &Connection) -> Result<Option<ClockTime>> {
+    let at = connection.query_row("SELECT max(at) FROM payloads", [], |row| row.get(0));
+    at.map(|at: Option<i64>| at.map(ClockTime))
+}
+
 /// Every notification, sorted by id.
 pub(super) fn notifications(
     connection: &Connection,

@@ -148,6 +148,10 @@ impl Snapshot<'_> {
         self.read(|connection| read::shown(connection, sink, notification))
     }
 
+    pub(in crate::store) fn last_arrival(&self) -> Result<Option<ClockTime>, StoreError> {
+        self.read(read::last_arrival)
+    }
+
     fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,

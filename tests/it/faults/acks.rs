@@ -4,7 +4,7 @@ use pubsub_test_server::{Answer, Code, Rule, Server, Status};
 
 use super::Trial;
 
-const LOST: &str = "hearthd_pubsub_acks_total{result=\"lost\"}";
+const LOST: &str = "hearthd_pubsub_acks_total{result=\"lost\",source=\"pubsub\"}";
 const DUPLICATES: &str = "hearthd_messages_duplicate_total{platform=\"sdm\"}";
 
 /// Messages come again, as their acks had no effect, and the service notices.

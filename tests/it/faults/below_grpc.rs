@@ -56,10 +56,13 @@ fn broken(mode: Mode, reason: &str) {
     let (mut trial, proxy) = through_proxy();
     proxy.set(mode);
     trial.publish(5);
-    let opens = format!("hearthd_pubsub_stream_opens_total{{reason=\"{reason}\"}}");
+    let opens =
+        format!("hearthd_pubsub_stream_opens_total{{reason=\"{reason}\",source=\"pubsub\"}}");
     trial.wait_for(&opens, |opens| opens >= 1);
-    trial.wait_for("hearthd_pubsub_stream_up", |up| up == 0);
-    trial.wait_for("hearthd_pubsub_reachable", |reachable| reachable == 0);
+    trial.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| up == 0);
+    trial.wait_for("hearthd_pubsub_reachable{source=\"pubsub\"}", |reachable| {
+        reachable == 0
+    });
     let share = cost(&trial);
     assert!(share < CPU_LIMIT, "{:.1} % of a core", share * 100.0);
     assert_heals(trial, &proxy);
@@ -122,9 +125,15 @@ fn bare_http_status(status: u16, reason: &str) {
     server.script(|faults| faults.http = Rule::always(status));
     let mut trial = Trial::start(server);
     trial.publish(5);
-    let opens = format!("hearthd_pubsub_stream_opens_total{{reason=\"{reason}\"}}");
+    let opens =
+        format!("hearthd_pubsub_stream_opens_total{{reason=\"{reason}\",source=\"pubsub\"}}");
     trial.wait_for(&opens, |opens| opens >= 2);
-    assert_eq!(trial.service.series("hearthd_pubsub_stream_up"), 0);
+    assert_eq!(
+        trial
+            .service
+            .series("hearthd_pubsub_stream_up{source=\"pubsub\"}"),
+        0
+    );
     trial.server.script(|faults| faults.http = Rule::off());
     trial.finish();
 }

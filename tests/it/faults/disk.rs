@@ -26,7 +26,7 @@ fn on(disk: &SmallDisk) -> Trial {
 
 fn wait_for_ballast(trial: &Trial, disk: &SmallDisk) {
     let ballast = disk.path("hearthd.db.ballast");
-    trial.wait_for_server("the ballast is there", |_| {
+    trial.wait_for_server("the ballast file is there", |_| {
         fs::metadata(&ballast).is_ok_and(|file| file.len() == 8 << 20)
     });
 }
@@ -46,7 +46,9 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     trial.wait_for(ERRORS, |errors| errors >= 3);
     let acked = trial.server.acked_count();
     assert!(acked < 4_050, "the disk was not full");
-    let outstanding = trial.service.series("hearthd_pubsub_outstanding_messages");
+    let outstanding = trial
+        .service
+        .series("hearthd_pubsub_outstanding_messages{source=\"pubsub\"}");
     assert!(outstanding <= 301, "{outstanding} messages outstanding");
     // Those at hand are kept, not given back to come again at once.
     assert_eq!(trial.server.log().nacked, Vec::<String>::new());
@@ -72,7 +74,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
         .series("hearthd_messages_duplicate_total{platform=\"sdm\"}");
     let received = trial
         .service
-        .series("hearthd_messages_received_total{platform=\"sdm\"}");
+        .series("hearthd_messages_received_total{platform=\"sdm\",source=\"pubsub\"}");
     assert_eq!(received, 4_050 + duplicates);
     wait_for_ballast(&trial, &disk);
     // It comes back as well if somebody takes it away.

@@ -32,7 +32,9 @@ fn flooded(server: Server, make: impl Fn(u64) -> Vec<u8> + Send + 'static) {
     });
     assert!(!grew, "{peak} MiB");
     trial.server.stop_flood();
-    let outstanding = trial.service.series("hearthd_pubsub_outstanding_messages");
+    let outstanding = trial
+        .service
+        .series("hearthd_pubsub_outstanding_messages{source=\"pubsub\"}");
     assert!(outstanding <= 301, "{outstanding} messages outstanding");
     let acked = trial.server.acked_count();
     assert!(acked > 1_000, "only {acked} were acked");
@@ -42,7 +44,7 @@ fn flooded(server: Server, make: impl Fn(u64) -> Vec<u8> + Send + 'static) {
     assert_eq!(trial.service.series("hearthd_conservation_imbalance"), 0);
     let received = trial
         .service
-        .series("hearthd_messages_received_total{platform=\"sdm\"}");
+        .series("hearthd_messages_received_total{platform=\"sdm\",source=\"pubsub\"}");
     let emitted = trial
         .service
         .series("hearthd_events_emitted_total{platform=\"sdm\"}");
@@ -92,7 +94,9 @@ fn large_messages_are_bounded_by_their_bytes() {
     let errors = "hearthd_store_errors_total{op=\"commit\"}";
     trial.wait_for(errors, |errors| errors >= 2);
     assert_eq!(
-        trial.service.series("hearthd_pubsub_outstanding_messages"),
+        trial
+            .service
+            .series("hearthd_pubsub_outstanding_messages{source=\"pubsub\"}"),
         1
     );
     let memory = trial.service.memory_mib();

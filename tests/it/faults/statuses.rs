@@ -43,11 +43,16 @@ fn at_open(code: Code) {
     let mut trial = Trial::start(server);
     trial.publish(5);
     let opens = format!(
-        "hearthd_pubsub_stream_opens_total{{reason=\"{}\"}}",
+        "hearthd_pubsub_stream_opens_total{{reason=\"{}\",source=\"pubsub\"}}",
         reason(code)
     );
     trial.wait_for(&opens, |opens| opens >= 2);
-    assert_eq!(trial.service.series("hearthd_pubsub_stream_up"), 0);
+    assert_eq!(
+        trial
+            .service
+            .series("hearthd_pubsub_stream_up{source=\"pubsub\"}"),
+        0
+    );
     assert_eq!(trial.server.log().acked, 0);
     trial.server.script(|faults| faults.open = Rule::off());
     trial.finish();

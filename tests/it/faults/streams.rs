@@ -16,9 +16,16 @@ fn a_silent_server_is_told_from_a_broken_one_and_warned_of() {
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     // The server answers, so the stream counts as open, and what is missing is messages.
-    trial.wait_for("hearthd_pubsub_stream_up", |up| up == 1);
-    trial.wait_for("hearthd_pubsub_silent", |silent| silent == 1);
-    assert_eq!(trial.service.series("hearthd_pubsub_reachable"), 1);
+    trial.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| up == 1);
+    trial.wait_for("hearthd_pubsub_silent{source=\"pubsub\"}", |silent| {
+        silent == 1
+    });
+    assert_eq!(
+        trial
+            .service
+            .series("hearthd_pubsub_reachable{source=\"pubsub\"}"),
+        1
+    );
     assert!(
         trial.service.log().contains("roles/pubsub.publisher"),
         "{}",
@@ -26,7 +33,9 @@ fn a_silent_server_is_told_from_a_broken_one_and_warned_of() {
     );
     trial.server.script(|faults| faults.silent = false);
     trial.drain();
-    trial.wait_for("hearthd_pubsub_silent", |silent| silent == 0);
+    trial.wait_for("hearthd_pubsub_silent{source=\"pubsub\"}", |silent| {
+        silent == 0
+    });
     trial.finish();
 }
 
@@ -39,7 +48,7 @@ fn an_idle_stream_is_opened_anew() {
     let mut trial = Trial::with(server, home);
     trial.publish(5);
     trial.drain();
-    let idle = "hearthd_pubsub_stream_opens_total{reason=\"idle\"}";
+    let idle = "hearthd_pubsub_stream_opens_total{reason=\"idle\",source=\"pubsub\"}";
     trial.wait_for(idle, |opens| opens >= 2);
     trial.finish();
 }
@@ -53,10 +62,20 @@ fn a_server_that_answers_no_question_counts_as_unreachable() {
     });
     let mut trial = Trial::start(server);
     trial.publish(5);
-    let opens = "hearthd_pubsub_stream_opens_total{reason=\"unreachable\"}";
+    let opens = "hearthd_pubsub_stream_opens_total{reason=\"unreachable\",source=\"pubsub\"}";
     trial.wait_for(opens, |opens| opens >= 2);
-    assert_eq!(trial.service.series("hearthd_pubsub_reachable"), 0);
-    assert_eq!(trial.service.series("hearthd_pubsub_stream_up"), 0);
+    assert_eq!(
+        trial
+            .service
+            .series("hearthd_pubsub_reachable{source=\"pubsub\"}"),
+        0
+    );
+    assert_eq!(
+        trial
+            .service
+            .series("hearthd_pubsub_stream_up{source=\"pubsub\"}"),
+        0
+    );
     trial.server.script(|faults| {
         faults.silent = false;
         faults.admin = Rule::off();
@@ -72,7 +91,7 @@ fn an_account_that_may_not_look_at_the_subscription_may_pull() {
         faults.admin = Rule::always(Admin::Status(403));
     });
     let trial = Trial::start(server);
-    trial.wait_for("hearthd_pubsub_stream_up", |up| up == 1);
+    trial.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| up == 1);
     trial.server.script(|faults| faults.silent = false);
     trial.finish();
 }
@@ -86,11 +105,11 @@ fn several_streams_share_the_messages_and_survive_their_ends() {
     let mut trial = Trial::with(server, home);
     trial.publish(300);
     trial.drain();
-    trial.wait_for("hearthd_pubsub_stream_up", |up| up == 3);
+    trial.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| up == 3);
     trial.server.end_streams(&End::Reset);
     trial.publish(300);
     trial.drain();
-    trial.wait_for("hearthd_pubsub_stream_up", |up| up == 3);
+    trial.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| up == 3);
     trial.server.end_streams(&End::Close);
     trial.publish(300);
     trial.drain();
@@ -104,7 +123,7 @@ fn several_streams_share_the_messages_and_survive_their_ends() {
             .all(|limit| limit.max_outstanding_messages == 334),
         "{opens:?}"
     );
-    trial.wait_for("hearthd_pubsub_stream_up", |up| up == 3);
+    trial.wait_for("hearthd_pubsub_stream_up{source=\"pubsub\"}", |up| up == 3);
     trial.server.end_streams(&End::Reset);
     // One of the streams is enough to go on.
     trial.publish(1);

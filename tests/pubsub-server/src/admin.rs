@@ -1,4 +1,5 @@
-//! What the admin clients ask for over HTTP+JSON: GET of the subscription and of its topic.
+//! What the admin clients ask for over HTTP+JSON: GET of the subscription, of its topic, and of the
+//! topic's policy.
 
 use std::sync::Arc;
 
@@ -38,6 +39,9 @@ pub(crate) async fn get_topic(
     State(shared): State<Arc<Shared>>,
     Path((project, topic)): Path<(String, String)>,
 ) -> Response {
+    if let Some(topic) = topic.strip_suffix(":getIamPolicy") {
+        return get_policy(&shared, &format!("projects/{project}/topics/{topic}")).await;
+    }
     let (fault, resource) = {
         let mut state = shared.lock();
         state.log.admin_requests += 1;
@@ -51,12 +55,33 @@ pub(crate) async fn get_topic(
     .await
 }
 
+/// The policy of the subscription's topic; there is no other topic.
+async fn get_policy(shared: &Shared, topic: &str) -> Response {
+    let (fault, known, bindings) = {
+        let mut state = shared.lock();
+        state.log.admin_requests += 1;
+        (
+            state.faults.get_policy.next(),
+            state.faults.subscription["topic"].clone(),
+            state.faults.policy_bindings.clone(),
+        )
+    };
+    if fault.is_none() && known != topic {
+        let message = format!("Topic not found (resource={topic}).");
+        return error(StatusCode::NOT_FOUND, &message);
+    }
+    let policy = json!({ "version": 1, "etag": "BwY=", "bindings": bindings });
+    answer_with(fault, policy).await
+}
+
 async fn answer(fault: Option<Admin>, mut resource: Value, name: String) -> Response {
+    resource["name"] = name.into();
+    answer_with(fault, resource).await
+}
+
+async fn answer_with(fault: Option<Admin>, body: Value) -> Response {
     match fault {
-        None => {
-            resource["name"] = name.into();
-            ([(CONTENT_TYPE, "application/json")], resource.to_string()).into_response()
-        }
+        None => ([(CONTENT_TYPE, "application/json")], body.to_string()).into_response(),
         Some(Admin::Status(status)) => {
             let status = StatusCode::from_u16(status).expect("a test scripts real HTTP statuses");
             error(status, "scripted by the test")

@@ -35,11 +35,15 @@ pub struct Faults {
     pub modify_ack_deadline: Rule<Answer>,
     /// What GET of the subscription or of its topic is answered.
     pub admin: Rule<Admin>,
-    /// GET of the subscription answers this; `name` is filled in.
+    /// GET of the subscription answers this; `name` is filled in. `topic` names its topic.
     /// `enableExactlyOnceDelivery` is also what streams announce, though they don't keep to it.
     pub subscription: Value,
     /// GET of the topic answers this; `name` is filled in.
     pub topic: Value,
+    /// What GET of the topic's policy is answered.
+    pub get_policy: Rule<Admin>,
+    /// The bindings of the topic's policy.
+    pub policy_bindings: Value,
 }
 
 impl Default for Faults {
@@ -65,6 +69,8 @@ impl Default for Faults {
                 "state": "ACTIVE",
             }),
             topic: json!({ "state": "ACTIVE" }),
+            get_policy: Rule::off(),
+            policy_bindings: json!([]),
         }
     }
 }
@@ -156,7 +162,7 @@ pub enum Answer {
     Hang,
 }
 
-/// What happens to a GET of the subscription or topic.
+/// What happens to a GET of the subscription, the topic, or its policy.
 #[derive(Clone, Copy, Debug)]
 pub enum Admin {
     /// It is answered with this HTTP status, and an error in Google's JSON.

@@ -3,6 +3,8 @@
 use google_cloud_auth::credentials::Credentials;
 use google_cloud_auth::credentials::service_account::{AccessSpecifier, Builder};
 use google_cloud_gax::error::rpc;
+use google_cloud_gax::retry_policy::NeverRetry;
+use google_cloud_pubsub::client::SchemaService;
 use pubsub_test_server::{Admin, Auth, Key, Rule, Server};
 use serde_json::json;
 
@@ -99,4 +101,32 @@ async fn the_admin_client_reads_the_subscription() {
     let error = get().await.unwrap_err();
     assert_eq!(error.status().unwrap().code, rpc::Code::PermissionDenied);
     assert_eq!(server.log().admin_requests, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_policy_of_the_topic_is_read() {
+    const TOPIC: &str = "projects/test/topics/mine";
+    let server = Server::start();
+    server.script(|faults| {
+        faults.subscription["topic"] = json!(TOPIC);
+        let members = ["group:a@example.net"];
+        faults.policy_bindings = json!([{"role": "roles/pubsub.publisher", "members": members}]);
+    });
+    // The library has this request in one client alone.
+    let client = SchemaService::builder()
+        .with_endpoint(server.url())
+        .with_credentials(anyone())
+        .with_retry_policy(NeverRetry);
+    let client = client.build().await.unwrap();
+    let get = |topic| client.get_iam_policy().set_resource(topic).send();
+
+    let policy = get(TOPIC).await.unwrap();
+    assert_eq!(policy.bindings[0].role, "roles/pubsub.publisher");
+    assert_eq!(policy.bindings[0].members, ["group:a@example.net"]);
+    let error = get("projects/test/topics/other").await.unwrap_err();
+    assert_eq!(error.status().unwrap().code, rpc::Code::NotFound);
+
+    server.script(|faults| faults.get_policy = Rule::always(Admin::Status(403)));
+    let error = get(TOPIC).await.unwrap_err();
+    assert_eq!(error.status().unwrap().code, rpc::Code::PermissionDenied);
 }

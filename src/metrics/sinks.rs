@@ -1,0 +1,98 @@
+//! How the sinks do. Deliveries and dead letters count records, failures count attempts.
+
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
+use strum::VariantArray as _;
+
+use super::register::{Register, integer};
+use crate::sinks::DeliveryOutcome;
+
+#[derive(Debug)]
+pub struct SinkMetrics {
+    up: IntGaugeVec,
+    deliveries: IntCounterVec,
+    failed_attempts: IntCounterVec,
+    delivery: HistogramVec,
+    backlog: IntGaugeVec,
+    dead_letters: IntCounterVec,
+}
+
+impl SinkMetrics {
+    pub(super) fn new(r: &Register<'_>, sinks: &[&str]) -> Result<Self, prometheus::Error> {
+        let names = || sinks.iter().copied();
+        let up = r.gauges("sink_up", "0 if the last delivery failed.", "sink", names())?;
+        names().for_each(|sink| up.with_label_values(&[sink]).set(1));
+        let results = DeliveryOutcome::VARIANTS
+            .iter()
+            .flat_map(|outcome| names().map(move |sink| [sink, (*outcome).into()]));
+        Ok(Self {
+            up,
+            deliveries: r.counters(
+                "sink_deliveries_total",
+                "Records that the sink got, or does not want.",
+                ["sink", "result"],
+                results,
+            )?,
+            failed_attempts: r.counters(
+                "sink_failed_attempts_total",
+                "Attempts to deliver that failed; their records are tried again.",
+                ["sink"],
+                names().map(|sink| [sink]),
+            )?,
+            delivery: r.histograms(
+                "sink_delivery_seconds",
+                "Time of a delivery.",
+                "sink",
+                names(),
+            )?,
+            backlog: r.gauges(
+                "sink_backlog_records",
+                "Records not settled.",
+                "sink",
+                names(),
+            )?,
+            dead_letters: r.counters(
+                "sink_dead_letters_total",
+                "Records lost.",
+                ["sink"],
+                names().map(|sink| [sink]),
+            )?,
+        })
+    }
+
+    /// A sink got so many records in one delivery, which took so many seconds.
+    pub fn count_delivered(&self, sink: &str, records: u64, seconds: f64) {
+        self.count(sink, DeliveryOutcome::Ok, records);
+        if records > 0 {
+            self.up.with_label_values(&[sink]).set(1);
+            self.delivery.with_label_values(&[sink]).observe(seconds);
+        }
+    }
+
+    /// A sink does not want so many records.
+    pub fn count_filtered(&self, sink: &str, records: u64) {
+        self.count(sink, DeliveryOutcome::Filtered, records);
+    }
+
+    fn count(&self, sink: &str, outcome: DeliveryOutcome, records: u64) {
+        let labels = [sink, outcome.into()];
+        self.deliveries.with_label_values(&labels).inc_by(records);
+    }
+
+    /// A delivery failed, and will be tried again.
+    pub fn count_failed_attempt(&self, sink: &str) {
+        self.up.with_label_values(&[sink]).set(0);
+        self.failed_attempts.with_label_values(&[sink]).inc();
+    }
+
+    /// Shows how many records a sink has not settled.
+    pub fn show_backlog(&self, sink: &str, records: u64) {
+        self.backlog
+            .with_label_values(&[sink])
+            .set(integer(records));
+    }
+
+    /// A sink lost records.
+    pub fn count_dead_letters(&self, sink: &str, records: u64) {
+        self.dead_letters.with_label_values(&[sink]).inc_by(records);
+    }
+}
