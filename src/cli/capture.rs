@@ -23,6 +23,7 @@ use crate::event::ClockTime;
 use crate::sources::Delivery;
 use crate::sources::pubsub::{Ack, Source};
 use crate::telemetry;
+use crate::text::parse_duration;
 
 /// Messages between the source and the file, and written with one sync: few enough that those of
 /// 10 MB, Pub/Sub's largest, don't fill the memory.
@@ -50,7 +51,7 @@ pub struct Args {
     #[arg(long, value_name = "COUNT")]
     count: Option<NonZeroU64>,
     /// Stop after so long, such as 10m
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     r#for: Option<Duration>,
 }
 

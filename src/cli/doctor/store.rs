@@ -5,12 +5,10 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use bytesize::ByteSize;
-
 use super::Line;
 use crate::config;
 use crate::store::{QUARANTINE_MAX_BYTES, Sqlite, Store, StoreError};
-use crate::text::error_chain;
+use crate::text::{error_chain, round_size};
 
 /// The lines for the store and its disk.
 pub(super) fn check(settings: &config::Store) -> Vec<Line> {
@@ -112,8 +110,8 @@ fn space(settings: &config::Store, bytes: u64) -> Line {
     let growth = most.saturating_sub(bytes);
     let text = format!(
         "{shown}: {} free, the store may grow by {}",
-        ByteSize(free).display().iec(),
-        ByteSize(growth).display().iec()
+        round_size(free),
+        round_size(growth)
     );
     if free >= growth {
         return Line::ok("disk", text);

@@ -5,8 +5,9 @@ use std::time::Duration;
 use google_cloud_pubsub::model::Subscription;
 
 use super::Line;
-use crate::config::{Endpoint, Pubsub, show_duration};
+use crate::config::{Endpoint, Pubsub};
 use crate::sources::pubsub::{Finding, StreamFailure};
+use crate::text::show_duration;
 
 /// How Google's own topics for Device Access begin.
 const HOSTED: &str = "projects/sdm-prod/";
