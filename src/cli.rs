@@ -10,6 +10,7 @@ pub mod publish;
 pub mod quarantine;
 pub mod replay;
 pub mod run;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use anyhow::{Context, bail};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use self::settings::ConfigArgs;
 use crate::config::{Faults, Settings};
 use crate::daemon::DaemonError;
 use crate::sources::pubsub::SourceError;
@@ -83,9 +85,8 @@ enum Format {
 /// Which store a reading command looks into.
 #[derive(clap::Args, Debug)]
 pub struct StoreArgs {
-    /// Settings file that names the store
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// The store itself, instead of the one in the settings
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     store: Option<PathBuf>,
@@ -97,11 +98,7 @@ impl StoreArgs {
         let open = |path: &Path| Ok(Store::Sqlite(Box::new(Sqlite::open_read_only(path)?)));
         match &self.store {
             Some(path) => open(path),
-            None => open(
-                &Settings::load(self.config.as_deref(), environment)?
-                    .store
-                    .path,
-            ),
+            None => open(&self.config.load(environment)?.store.path),
         }
     }
 
@@ -110,7 +107,7 @@ impl StoreArgs {
         &self,
         environment: &BTreeMap<String, String>,
     ) -> anyhow::Result<(Store, Settings)> {
-        let settings = Settings::load(self.config.as_deref(), environment)?;
+        let settings = self.config.load(environment)?;
         let path = self.store.as_ref().unwrap_or(&settings.store.path);
         // Opening for writing would make one.
         if !path.exists() {

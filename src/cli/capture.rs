@@ -17,8 +17,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::file::CaptureFile;
+use crate::cli::settings::ConfigArgs;
 use crate::clock::Clock;
-use crate::config::{Pubsub, Settings};
+use crate::config::Pubsub;
 use crate::event::ClockTime;
 use crate::sources::Delivery;
 use crate::sources::pubsub::{Ack, Source};
@@ -38,9 +39,8 @@ const HELD_BYTES_MAX: u64 = (4 << 30) - (10 << 20);
 /// Options of `hearthd capture`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Settings file; without it, the environment alone
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// New file to write: .jsonl, also .gz or .zst
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -57,7 +57,7 @@ pub struct Args {
 
 /// Captures until a limit is reached or a signal comes, and says on standard error how much.
 pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let settings = Settings::load_with_pubsub(args.config.as_deref(), environment)?;
+    let settings = args.config.load_with_pubsub(environment)?;
     let pubsub = settings.require_pubsub()?;
     telemetry::init(&settings.log, environment);
     let clock = Clock::start(ClockTime::default());

@@ -192,8 +192,8 @@ impl<'a> Table<'a> {
         self.values.remove(key);
     }
 
-    /// Takes the value of `key`, if there is one; notes a fault if `convert` refuses it. Its error is
-    /// what it expected.
+    /// Takes the value of `key`, if there is one; notes a fault if `convert` refuses it, with what
+    /// it expected.
     fn value<T, E: fmt::Display>(
         &mut self,
         key: &'static str,
