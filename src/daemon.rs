@@ -9,11 +9,11 @@ mod service;
 mod signals;
 mod systemd;
 
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
 
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 pub use self::reload::Reload;
 use self::service::Service;
@@ -21,7 +21,8 @@ use crate::clock::Clock;
 use crate::config::{Pubsub, Settings};
 use crate::engine::Engine;
 use crate::health::Health;
-use crate::http;
+use crate::http::listener::Server;
+use crate::http::ops::{self, Ops};
 use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::sinks::{Progress, Sink};
@@ -48,7 +49,7 @@ pub enum DaemonError {
     #[error("failed to listen on {address}: choose another http.listen, or stop what uses it")]
     Listen {
         /// The address.
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         /// Why.
         source: std::io::Error,
     },
@@ -84,40 +85,39 @@ pub async fn run(
         .map(|sink| sink.name.as_str())
         .collect();
     let metrics = Arc::new(Metrics::new(&names)?);
+    let health = Arc::new(Health::default());
+    let started = Arc::new(OnceLock::new());
+    let (stop_sinks, sinks_stopped) = watch::channel(false);
+    let address = settings.http.listen;
+    let shown = Ops {
+        metrics: Arc::clone(&metrics),
+        health: Arc::clone(&health),
+        clock: Arc::clone(&started),
+    };
+    let server = serve(address, shown, sinks_stopped.clone()).await?;
     store.set_sinks(names.into_iter().map(ToOwned::to_owned).collect());
     let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
     let clock = Clock::start(stored);
-    let address = settings.http.listen;
-    let listen_error = |source| DaemonError::Listen { address, source };
-    let listener = TcpListener::bind(address).await.map_err(listen_error)?;
     let source = Source::connect(pubsub, clock.clone()).await?;
     tracing::info!(%address, subscription = %pubsub.subscription, "started");
 
     let (stop, stopped) = watch::channel(false);
-    let (stop_sinks, sinks_stopped) = watch::channel(false);
-    let health = Arc::new(Health::default());
     let (deliveries, received) = mpsc::channel(DELIVERIES);
     let (to_service, decoded) = mpsc::channel(DELIVERIES);
     let decode = pipeline.decode_settings().clone();
     let (progress, noted) = mpsc::channel(PROGRESS);
+    // Before it says that it is ready: until then, SIGHUP ends the process.
+    tokio::spawn(signals::handle(stop.clone(), reload).map_err(DaemonError::Signals)?);
     let service = Service::new(
         pipeline,
         clock.clone(),
         Arc::clone(&metrics),
         Arc::clone(&health),
     )?;
+    // The service has shown its first sign of life.
+    started.get_or_init(|| clock.clone());
     let sinks = start_sinks(settings, &metrics, &service, &progress, &sinks_stopped)?;
-    // Before anybody can see that it runs: until then, SIGHUP ends the process.
-    tokio::spawn(signals::handle(stop.clone(), reload).map_err(DaemonError::Signals)?);
-    let shown = (Arc::clone(&metrics), Arc::clone(&health), clock.clone());
-    let server = tokio::spawn(http::serve(
-        listener,
-        shown.0,
-        shown.1,
-        shown.2,
-        sinks_stopped,
-    ));
     systemd::start(Arc::clone(&health), clock.clone(), stopped.clone());
     let on_event = source_events(Arc::clone(&metrics), health, clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
@@ -139,6 +139,18 @@ pub async fn run(
     drop(server.await);
     tracing::info!("stopped");
     outcome
+}
+
+/// Answers probes and scrapes from now on, before the store is recovered: until then `/readyz` says
+/// that it isn't. Ends with `stop`, also where its sender is gone.
+async fn serve(
+    address: SocketAddr,
+    shown: Ops,
+    stop: watch::Receiver<bool>,
+) -> Result<JoinHandle<()>, DaemonError> {
+    let listen_error = |source| DaemonError::Listen { address, source };
+    let server = Server::bind(address).await.map_err(listen_error)?;
+    Ok(tokio::spawn(server.serve(ops::router(shown), stop)))
 }
 
 fn start_sinks(
