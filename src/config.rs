@@ -140,7 +140,6 @@ impl Settings {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-
     use std::path::PathBuf;
     use std::time::Duration;
 
