@@ -257,6 +257,24 @@ mod tests {
     }
 
     #[test]
+    fn a_sink_of_no_known_kind_is_told_the_kinds_and_nothing_else() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let sinks = "[[sinks]]\nname = \"a\"\n[sinks.stdout]\n\
+                     [[sinks]]\nname = \"b\"\nkind = \"stdot\"\n[sinks.stdout]\nkey = 1\n";
+        std::fs::write(file.path(), sinks).unwrap();
+        let faults = Settings::load(Some(file.path()), &BTreeMap::new()).unwrap_err();
+        let [missing, unknown] = faults.as_slice() else {
+            panic!("{faults}")
+        };
+        let missing = missing.to_string();
+        let expected = "sinks[0].kind: is missing; expected one of: stdout";
+        assert!(missing.starts_with(expected), "{missing}");
+        let unknown = unknown.to_string();
+        let expected = "sinks[1].kind: unknown value \"stdot\", expected one of: stdout";
+        assert!(unknown.starts_with(expected), "{unknown}");
+    }
+
+    #[test]
     fn the_environment_overrides_the_file() {
         let variables = environment(&[
             (
