@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use hearthd::cli::replay;
+use hearthd::cli::settings::ConfigArgs;
 use hearthd::clock::Stopwatch;
 use hearthd::event::ClockTime;
 use hearthd::record::RecordKind;
@@ -141,6 +142,7 @@ fn parse(lines: &[u8]) -> anyhow::Result<()> {
 /// (b) and (d): the whole command.
 fn replay(capture: &Path, state: Option<PathBuf>) -> anyhow::Result<()> {
     let args = replay::Args {
+        config: ConfigArgs::of("/dev/null"),
         records: RecordKind::ALL.to_vec(),
         state,
         files: vec![capture.to_owned()],

@@ -62,9 +62,7 @@ pub fn run(
 ) -> Result<Done, StoreError> {
     match request {
         Request::RetryQuarantined(ids) => retry(pipeline, ids, received_at, now),
-        Request::DropQuarantined(ids) => {
-            drop_rows(pipeline, ids, store::Admin::DropQuarantined)
-        }
+        Request::DropQuarantined(ids) => drop_rows(pipeline, ids, store::Admin::DropQuarantined),
         Request::DropDeadLetters(ids) => drop_rows(pipeline, ids, store::Admin::DropDeadLetters),
     }
 }

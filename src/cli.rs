@@ -10,6 +10,7 @@ pub mod publish;
 pub mod quarantine;
 pub mod replay;
 pub mod run;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ use anyhow::{Context, bail};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
+use self::settings::ConfigArgs;
 use crate::config::{Faults, Settings};
 use crate::daemon::DaemonError;
 use crate::sources::pubsub::SourceError;
@@ -83,9 +85,8 @@ enum Format {
 /// Which store a reading command looks into.
 #[derive(clap::Args, Debug)]
 pub struct StoreArgs {
-    /// Settings file that names the store
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// The store itself, instead of the one in the settings
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     store: Option<PathBuf>,
@@ -96,11 +97,7 @@ impl StoreArgs {
     fn open(&self, environment: &BTreeMap<String, String>) -> anyhow::Result<Reader> {
         Ok(match &self.store {
             Some(path) => Reader::open(path)?,
-            None => Reader::open(
-                &Settings::load(self.config.as_deref(), environment)?
-                    .store
-                    .path,
-            )?,
+            None => Reader::open(&self.config.load(environment)?.store.path)?,
         })
     }
 
@@ -109,7 +106,7 @@ impl StoreArgs {
         &self,
         environment: &BTreeMap<String, String>,
     ) -> anyhow::Result<(Writer, Settings)> {
-        let settings = Settings::load(self.config.as_deref(), environment)?;
+        let settings = self.config.load(environment)?;
         let path = self.store.as_ref().unwrap_or(&settings.store.path);
         // Opening for writing would make one.
         if !path.exists() {

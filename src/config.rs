@@ -1,188 +1,51 @@
-//! The settings, validated: one small struct per part, domain types only, every default and bound
-//! beside its key.
+//! The settings, validated, and what must hold between their parts.
 //!
-//! `file` knows what the file looks like, `table` how to read one table of it, `values` what single
-//! settings are made of, `changes` how two readings differ. Nothing here may open what a setting
-//! names (key, store, address): the part that uses it does.
+//! Each part is a file of `config/`, with its defaults and limits beside its keys. Nothing here may
+//! open what a setting names (key, store, address): the part that uses it does.
 
-mod changes;
-pub mod file;
+mod diff;
+mod engine;
+mod fault;
+mod form;
+mod http;
+mod limits;
+mod log;
 mod pubsub;
+mod sinks;
+mod store;
 mod table;
 mod values;
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
 use serde::Serialize;
 
-use crate::record::RecordKind;
-use file::File;
-pub use file::{Fault, Faults};
-pub use pubsub::{Endpoint, Pubsub, emulator_url};
-pub(crate) use table::show_duration;
-use table::{Limits, Table, names};
-pub use values::{InvalidSubscription, LogFormat, LogLevel, Secret, SinkKind, SubscriptionName};
-use values::{address, enterprise, sink_name};
+pub use self::engine::{Dedupe, Notifications, Reorder, Sdm};
+pub use self::fault::{Fault, Faults};
+use self::form::Form;
+pub use self::http::Http;
+pub use self::log::{Log, LogFormat, LogLevel};
+pub use self::pubsub::{Endpoint, Pubsub, emulator_url};
+pub use self::sinks::{Sink, SinkKind, StartFrom};
+pub use self::store::Store;
+pub use self::values::{InvalidSubscription, Secret, SubscriptionName};
+use crate::text::show_duration;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Settings {
     /// The Pub/Sub source; `None` without a `[pubsub]` table, as `replay` needs none.
     pub pubsub: Option<Pubsub>,
-    /// The Device Access project.
     pub sdm: Sdm,
-    /// The durable store.
     pub store: Store,
-    /// How long a payload is remembered.
     pub dedupe: Dedupe,
-    /// How the event log is put in order.
     pub reorder: Reorder,
-    /// How messages become notifications.
     pub notifications: Notifications,
-    /// The HTTP server.
     pub http: Http,
-    /// hearthd's own log.
     pub log: Log,
     /// Who gets the records; their names differ. Default: nobody.
     pub sinks: Vec<Sink>,
-}
-
-/// `[sdm]`: the Device Access project.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sdm {
-    /// Flags events of other enterprises than this `enterprises/{project-id}`. A wrong one flags
-    /// every event. Default: none, nothing is flagged.
-    pub enterprise: Option<String>,
-}
-
-/// `[store]`: the durable store.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Store {
-    /// The database file; its directory must keep files over a restart and a power loss. Default
-    /// `/var/lib/hearthd/hearthd.db`.
-    pub path: PathBuf,
-    /// Age at which a journal record is deleted. Too high costs disk; too low takes records from
-    /// sinks that were down for longer. Default 7 d.
-    pub journal_max_age: Duration,
-    /// Size at which the journal is full, and the sink furthest behind loses its oldest records.
-    /// Too high fills the disk; too low does that after a short outage. Bytes, default 1 GiB.
-    pub journal_max_size: u64,
-}
-
-/// `[dedupe]`: how long a payload is remembered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Dedupe {
-    /// Time for which a repeated payload is recognised and a closed notification can be merged
-    /// into. Too high costs disk; below the subscription's retention, old redeliveries take effect
-    /// again. Longer than the timers of notifications. Default 8 d.
-    pub horizon: Duration,
-    /// Number of dedupe keys kept in memory. Too high costs memory, some 100 bytes each; too low
-    /// costs reads of the store, never correctness. Keys, default 100000.
-    pub cache_entries: usize,
-}
-
-/// `[reorder]`: how the event log is put in order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Reorder {
-    /// Time that an event waits for earlier ones before it enters the event log; notifications
-    /// never wait. Too high delays the log; too low flags more events `late`. Default 2 s.
-    pub hold: Duration,
-    /// Largest number of waiting events; beyond it the oldest arrivals leave early. Too high costs
-    /// memory; too low loses order under load. Events, default 100000.
-    pub max_pending_events: usize,
-}
-
-/// `[notifications]`: how messages become notifications.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Notifications {
-    /// Age up to which an event still rings. Too high rings for what is long over; too low keeps a
-    /// slow doorbell silent. Default 60 s.
-    pub max_alert_age: Duration,
-    /// Silence after which a thread without an ENDED is closed. Too high leaves dead threads open;
-    /// too low closes and reopens living ones. Default 5 min.
-    pub thread_timeout: Duration,
-    /// Silence after which an unthreaded notification is closed. Too high leaves it open long after
-    /// the visitor left; too low closes and reopens it. Default 30 s.
-    pub session_quiet: Duration,
-}
-
-/// `[http]`: the HTTP server.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Http {
-    /// Address and port that answer. Anything but loopback shows metrics to the network. Default
-    /// `127.0.0.1:9464`.
-    pub listen: SocketAddr,
-}
-
-/// `[log]`: hearthd's own log.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Log {
-    /// How a line is written. Default text.
-    pub format: LogFormat,
-    /// The least grave level that is written. Too high hides what happened; too low fills the disk.
-    /// Default info.
-    pub level: LogLevel,
-}
-
-/// One `[[sinks]]` table: who gets which records.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Sink {
-    /// Name of the sink's place in the journal; a new name starts anew. No default.
-    pub name: String,
-    /// What delivers. No default.
-    pub kind: SinkKind,
-    /// Which records are delivered, at least one. Default: notifications.
-    pub records: Vec<RecordKind>,
-}
-
-const MINUTE: u64 = 60;
-const HOUR: u64 = 60 * MINUTE;
-const DAY: u64 = 24 * HOUR;
-const MIB: u64 = 1 << 20;
-const GIB: u64 = 1 << 30;
-
-const DEFAULT_STORE_PATH: &str = "/var/lib/hearthd/hearthd.db";
-
-// A minute lets every sink read a record before it goes; ten years is "for ever" without an
-// overflow.
-const JOURNAL_MAX_AGE: Limits<Duration> = seconds(7 * DAY, MINUTE, 3_650 * DAY);
-// Below 1 MiB one burst fills the journal; more than 1 TiB is a wrong unit.
-const JOURNAL_MAX_SIZE: Limits<u64> = Limits {
-    default: GIB,
-    range: MIB..=1_024 * GIB,
-};
-// Ten minutes cover the redeliveries of a bad connection; no subscription keeps messages for over
-// 31 days, so 90 leave room for a `seek`.
-const HORIZON: Limits<Duration> = seconds(8 * DAY, 10 * MINUTE, 90 * DAY);
-// None is fine, the store knows all keys; ten million take about 1 GB.
-const CACHE_ENTRIES: Limits<u32> = Limits {
-    default: 100_000,
-    range: 0..=10_000_000,
-};
-// Zero turns the hold off; after a minute the event log is no longer live, and late events are
-// flagged anyway.
-const HOLD: Limits<Duration> = seconds(2, 0, MINUTE);
-// One is the least that can be held; a million take a few GB.
-const MAX_PENDING_EVENTS: Limits<u32> = Limits {
-    default: 100_000,
-    range: 1..=1_000_000,
-};
-// Delivery alone takes up to a second; after an hour nobody stands at the door.
-const MAX_ALERT_AGE: Limits<Duration> = seconds(60, 1, HOUR);
-// A second serves tests; a thread that is open for a day will not end.
-const THREAD_TIMEOUT: Limits<Duration> = seconds(5 * MINUTE, 1, 24 * HOUR);
-// A second serves tests; sessions last for seconds, so an hour of silence is over every one.
-const SESSION_QUIET: Limits<Duration> = seconds(30, 1, HOUR);
-
-const fn seconds(default: u64, min: u64, max: u64) -> Limits<Duration> {
-    let range = Duration::from_secs(min)..=Duration::from_secs(max);
-    Limits {
-        default: Duration::from_secs(default),
-        range,
-    }
 }
 
 impl Settings {
@@ -209,33 +72,33 @@ impl Settings {
         environment: &BTreeMap<String, String>,
         needs_pubsub: bool,
     ) -> Result<Self, Faults> {
-        let mut file = File::load(path, environment)?;
+        let mut form = Form::load(path, environment)?;
         let emulator = emulator_url(environment).unwrap_or_else(|fault| {
-            file.fault(fault);
+            form.fault(fault);
             None
         });
         // Read without being there, a table says what it lacks.
-        let reads_pubsub = needs_pubsub || file.has("pubsub");
-        let dedupe = file.table("dedupe", Dedupe::read);
+        let reads_pubsub = needs_pubsub || form.has("pubsub");
         let mut taken = BTreeMap::new();
         let settings = Self {
             pubsub: reads_pubsub
-                .then(|| file.table("pubsub", |table| Pubsub::read(table, emulator, environment)))
+                .then(|| form.table("pubsub", |table| Pubsub::read(table, emulator, environment)))
                 .flatten(),
-            sdm: file.table("sdm", Sdm::read),
-            store: file.table("store", Store::read),
-            reorder: file.table("reorder", Reorder::read),
-            notifications: file.table("notifications", |table| Notifications::read(table, &dedupe)),
-            dedupe,
-            http: file.table("http", Http::read),
-            log: file.table("log", Log::read),
-            sinks: file
+            sdm: form.table("sdm", Sdm::read),
+            store: form.table("store", Store::read),
+            reorder: form.table("reorder", Reorder::read),
+            notifications: form.table("notifications", Notifications::read),
+            dedupe: form.table("dedupe", Dedupe::read),
+            http: form.table("http", Http::read),
+            log: form.table("log", Log::read),
+            sinks: form
                 .list("sinks", |table| Sink::read(table, &mut taken))
                 .into_iter()
                 .flatten()
                 .collect(),
         };
-        file.finish()?;
+        settings.check_timers(&mut form);
+        form.finish()?;
         Ok(settings)
     }
 
@@ -249,141 +112,40 @@ impl Settings {
             })
         })
     }
-}
-
-impl Sdm {
-    fn read(table: &mut Table<'_>) -> Self {
-        Self {
-            enterprise: table.parsed("enterprise", enterprise),
-        }
-    }
-}
-
-impl Store {
-    fn read(table: &mut Table<'_>) -> Self {
-        Self {
-            path: table
-                .text("path")
-                .map_or(PathBuf::from(DEFAULT_STORE_PATH), PathBuf::from),
-            journal_max_age: table.duration("journal_max_age", &JOURNAL_MAX_AGE),
-            journal_max_size: table.size("journal_max_size", &JOURNAL_MAX_SIZE),
-        }
-    }
-}
-
-impl Dedupe {
-    fn read(table: &mut Table<'_>) -> Self {
-        Self {
-            horizon: table.duration("horizon", &HORIZON),
-            cache_entries: table.count("cache_entries", &CACHE_ENTRIES) as usize,
-        }
-    }
-}
-
-impl Reorder {
-    fn read(table: &mut Table<'_>) -> Self {
-        Self {
-            hold: table.duration("hold", &HOLD),
-            max_pending_events: table.count("max_pending_events", &MAX_PENDING_EVENTS) as usize,
-        }
-    }
-}
-
-impl Notifications {
-    fn read(table: &mut Table<'_>, dedupe: &Dedupe) -> Self {
-        Self {
-            max_alert_age: table.duration("max_alert_age", &MAX_ALERT_AGE),
-            thread_timeout: Self::timer(table, "thread_timeout", &THREAD_TIMEOUT, dedupe),
-            session_quiet: Self::timer(table, "session_quiet", &SESSION_QUIET, dedupe),
-        }
-    }
 
     /// A notification that is forgotten as soon as its timer has run out begins anew with revision
     /// 1, which its receivers know already, so what comes next would never be shown.
-    fn timer(
-        table: &mut Table<'_>,
-        key: &'static str,
-        limits: &Limits<Duration>,
-        dedupe: &Dedupe,
-    ) -> Duration {
-        let timer = table.duration(key, limits);
-        if timer >= dedupe.horizon {
-            let [timer, horizon] = [timer, dedupe.horizon].map(|d| show_duration(&d));
+    fn check_timers(&self, form: &mut Form) {
+        let horizon = self.dedupe.horizon;
+        let timers = [
+            ("thread_timeout", self.notifications.thread_timeout),
+            ("session_quiet", self.notifications.session_quiet),
+        ];
+        for (key, timer) in timers.into_iter().filter(|(_, timer)| *timer >= horizon) {
+            let [timer, horizon] = [timer, horizon].map(|duration| show_duration(&duration));
             let message = format!(
                 "{timer} is not below dedupe.horizon, {horizon}, after which a notification and its \
                  revision numbers are forgotten; lower {key}, or raise dedupe.horizon"
             );
-            table.fault(key, message);
-        }
-        timer
-    }
-}
-
-impl Http {
-    const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9464);
-
-    fn read(table: &mut Table<'_>) -> Self {
-        Self {
-            listen: table
-                .parsed("listen", address)
-                .unwrap_or(Self::DEFAULT_LISTEN),
+            form.fault_of(&format!("notifications.{key}"), message);
         }
     }
-}
 
-impl Log {
-    fn read(table: &mut Table<'_>) -> Self {
-        Self {
-            format: table
-                .choice("format", &LogFormat::ALL)
-                .unwrap_or(LogFormat::Text),
-            level: table
-                .choice("level", &LogLevel::ALL)
-                .unwrap_or(LogLevel::Info),
-        }
-    }
-}
-
-impl Sink {
-    /// `None` if name or kind are at fault, as they have no default. `taken` has the names read so
-    /// far, with their tables.
-    fn read(table: &mut Table<'_>, taken: &mut BTreeMap<String, String>) -> Option<Self> {
-        table.require(
-            "kind",
-            &format!("expected one of: {}", names(&SinkKind::ALL)),
-        );
-        let kind = table.choice("kind", &SinkKind::ALL);
-        table.require("name", "give each sink a name of its own");
-        let name = table.parsed("name", sink_name);
-        let records = table.choices(
-            "records",
-            &RecordKind::ALL.map(|kind| (kind.as_str(), kind)),
-        );
-        let name = name?;
-        match taken.get(&name) {
-            Some(other) => {
-                table.fault(
-                    "name",
-                    format!("{name:?} is already the name of {other}; give each sink its own"),
-                );
-            }
-            None => {
-                taken.insert(name.clone(), table.path().to_owned());
-            }
-        }
-        Some(Self {
-            name,
-            kind: kind?,
-            records: records.unwrap_or(vec![RecordKind::Notification]),
-        })
+    /// The keys whose values differ, such as `http.listen`; a list (`sinks`) counts as one.
+    pub fn changed_keys(&self, new: &Self) -> Vec<String> {
+        diff::changed_keys(self, new)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::PathBuf;
+    use std::time::Duration;
 
+    use super::limits::MIB;
     use super::*;
+    use crate::record::RecordKind;
 
     fn fixture(name: &str) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -455,6 +217,7 @@ mod tests {
                 name: "stdout".to_owned(),
                 kind: SinkKind::Stdout,
                 records: vec![RecordKind::Notification],
+                from: StartFrom::End,
             }],
             ..defaults()
         };
@@ -470,10 +233,12 @@ mod tests {
 
     #[test]
     fn the_full_sample_has_every_key() {
-        // With every key misspelt, the faults list the keys that there are.
+        // With every key misspelt, the faults list the keys that there are. The kind of a sink says
+        // which they are.
         let full = std::fs::read_to_string(fixture("full.toml")).unwrap();
         let misspelt = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(misspelt.path(), full.replace(" = ", "_ = ")).unwrap();
+        let text = full.replace(" = ", "_ = ").replace("kind_ = ", "kind = ");
+        std::fs::write(misspelt.path(), text).unwrap();
         let faults = Settings::load(Some(misspelt.path()), &BTreeMap::new()).unwrap_err();
         let lists = faults.as_slice().iter().filter_map(|fault| {
             let (_, list) = fault.message.split_once("unknown key, expected one of: ")?;
@@ -482,11 +247,31 @@ mod tests {
         let known: BTreeSet<_> = lists.flat_map(|list| list.split(", ")).collect();
         assert!(known.len() >= 20, "{faults}");
         for key in known {
+            let setting = format!("\n{key} = ");
+            let table = format!("\n[sinks.{key}]\n");
             assert!(
-                full.contains(&format!("\n{key} = ")),
+                full.contains(&setting) || full.contains(&table),
                 "full.toml lacks {key}"
             );
         }
+    }
+
+    #[test]
+    fn a_sink_of_no_known_kind_is_told_the_kinds_and_nothing_else() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let sinks = "[[sinks]]\nname = \"a\"\n[sinks.stdout]\n\
+                     [[sinks]]\nname = \"b\"\nkind = \"stdot\"\n[sinks.stdout]\nkey = 1\n";
+        std::fs::write(file.path(), sinks).unwrap();
+        let faults = Settings::load(Some(file.path()), &BTreeMap::new()).unwrap_err();
+        let [missing, unknown] = faults.as_slice() else {
+            panic!("{faults}")
+        };
+        let missing = missing.to_string();
+        let expected = "sinks[0].kind: is missing; expected one of: stdout";
+        assert!(missing.starts_with(expected), "{missing}");
+        let unknown = unknown.to_string();
+        let expected = "sinks[1].kind: unknown value \"stdot\", expected one of: stdout";
+        assert!(unknown.starts_with(expected), "{unknown}");
     }
 
     #[test]
@@ -689,5 +474,37 @@ mod tests {
         );
         assert_eq!(variable.key, "HEARTHD_NOPE");
         assert!(Settings::load(Some(&fixture("")), &BTreeMap::new()).is_err());
+    }
+
+    #[test]
+    fn the_same_settings_in_other_words_are_no_change() {
+        let full = |hold: &str| {
+            let variables = environment(&[("HEARTHD_REORDER__HOLD", hold)]);
+            Settings::load(Some(&fixture("full.toml")), &variables).unwrap()
+        };
+        assert_eq!(full("2s").changed_keys(&full("2000ms")), [""; 0]);
+        assert_eq!(full("2s").changed_keys(&full("2001ms")), ["reorder.hold"]);
+    }
+
+    #[test]
+    fn each_changed_key_is_named_as_in_the_file() {
+        let old = load("full.toml").unwrap();
+        let mut new = old.clone();
+        new.http.listen.set_port(1);
+        new.log.level = LogLevel::Trace;
+        new.sinks.clear();
+        let changed = ["http.listen", "log.level", "sinks"];
+        assert_eq!(old.changed_keys(&new), changed);
+        new.pubsub = None;
+        assert!(old.changed_keys(&new).contains(&"pubsub".to_owned()));
+
+        let text = std::fs::read_to_string(fixture("full.toml")).unwrap();
+        let value = serde_json::to_value(old).unwrap();
+        let tables = value.as_object().unwrap().values();
+        let tables = tables.filter_map(serde_json::Value::as_object);
+        for key in tables.flat_map(|table| table.keys()) {
+            let line = format!("\n{key} = ");
+            assert!(text.contains(&line), "full.toml lacks {key}");
+        }
     }
 }

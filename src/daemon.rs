@@ -8,7 +8,7 @@ mod signals;
 mod systemd;
 mod tasks;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -16,11 +16,13 @@ use tokio::sync::{mpsc, watch};
 pub use self::reload::Reload;
 use self::tasks::{Ended, Tasks};
 use crate::clock::Clock;
-use crate::config::{Pubsub, Settings, SinkFrom};
+use crate::config::{Pubsub, Settings, StartFrom};
 use crate::engine::Engine;
 use crate::event::Platform;
 use crate::health::Health;
-use crate::http;
+use crate::http::admin;
+use crate::http::listener::Server;
+use crate::http::ops::{self, Ops};
 use crate::ingest::{self, Admin, Ingest, Inputs, Reports};
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -129,22 +131,32 @@ impl Daemon {
             signals.await;
             Ok(())
         });
-        let names: Vec<&str> = settings.sinks.iter().map(|sink| sink.name.as_str()).collect();
+        let names: Vec<&str> = settings
+            .sinks
+            .iter()
+            .map(|sink| sink.name.as_str())
+            .collect();
         let sources = [(SourceId::pubsub(), Platform::Sdm)];
         let metrics = Arc::new(Metrics::new(&sources, &names)?);
         let health = Arc::new(Health::default());
         let address = settings.http.listen;
-        let server = http::Server::bind(address).await;
+        let server = Server::bind(address).await;
         let server = server.map_err(|source| DaemonError::Listen { address, source })?;
-        let router = http::ops::router(Arc::clone(&metrics), Arc::clone(&health));
+        let started = Arc::new(OnceLock::new());
+        let router = ops::router(Ops {
+            metrics: Arc::clone(&metrics),
+            health: Arc::clone(&health),
+            clock: Arc::clone(&started),
+        });
         let end = stops.end.subscribe();
         tasks.spawn("http", async {
             server.serve(router, end).await;
             Ok(())
         });
         let store = tokio::task::block_in_place(open)?;
-        let pipeline =
-            tokio::task::block_in_place(|| Pipeline::open(store, PipelineSettings::from(settings)))?;
+        let pipeline = tokio::task::block_in_place(|| {
+            Pipeline::open(store, PipelineSettings::from(settings))
+        })?;
         let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
         let clock = Clock::start(stored);
         let source = Source::connect(pubsub, clock.clone()).await?;
@@ -157,10 +169,12 @@ impl Daemon {
         };
         let mut daemon = Self { tasks, stops };
         let (settle, settled) = mpsc::channel(SETTLEMENTS);
-        let (ask, admin) = mpsc::channel(ADMIN);
+        let (ask, asked) = mpsc::channel(ADMIN);
         let sinks = daemon.start_sinks(settings, &pipeline, &reports, &settle)?;
         daemon.start_admin(&pipeline, ask);
-        daemon.start_ingest(pipeline, sinks, &reports, source, settled, admin)?;
+        daemon.start_ingest(pipeline, sinks, &reports, source, settled, asked)?;
+        health.beat(reports.clock.now());
+        started.get_or_init(|| reports.clock.clone());
         health.set_ready();
         daemon.start_systemd(&reports);
         tracing::info!(%address, subscription = %pubsub.subscription, "started");
@@ -189,8 +203,8 @@ impl Daemon {
             let of_store = known.iter().find(|row| row.name == sink.name);
             let cursor = match (of_store, sink.from) {
                 (Some(row), _) => row.cursor.max(before_oldest),
-                (None, SinkFrom::Start) => before_oldest,
-                (None, SinkFrom::End) => reports.journal.last(),
+                (None, StartFrom::Start) => before_oldest,
+                (None, StartFrom::End) => reports.journal.last(),
             };
             starts.push(SinkStart {
                 name: sink.name.clone(),
@@ -221,7 +235,7 @@ impl Daemon {
         let Some(path) = pipeline.store().socket() else {
             return;
         };
-        let server = match http::Server::bind_file(&path) {
+        let server = match Server::bind_file(&path) {
             Ok(server) => server,
             Err(error) => {
                 let path = path.display();
@@ -236,7 +250,7 @@ impl Daemon {
         };
         let end = self.stops.end.subscribe();
         self.tasks.spawn("admin", async move {
-            server.serve(http::admin::router(ask), end).await;
+            server.serve(admin::router(ask), end).await;
             // Nobody answers there any more.
             std::fs::remove_file(path).ok();
             Ok(())
@@ -291,7 +305,7 @@ impl Daemon {
     fn start_systemd(&mut self, reports: &Reports) {
         let health = Arc::clone(&reports.health);
         let stopped = self.stops.stop.subscribe();
-        if let Some(informing) = systemd::start(health, stopped) {
+        if let Some(informing) = systemd::start(health, reports.clock.clone(), stopped) {
             self.tasks.spawn("systemd", async {
                 informing.await;
                 Ok(())
@@ -327,7 +341,9 @@ impl Daemon {
         ended.extend(self.tasks.finish(is_sink, SINKS_LIMIT).await);
         self.stops.end.send_replace(true);
         ended.extend(self.tasks.finish(|name| !is_sink(name), END_LIMIT).await);
-        let failed = ended.into_iter().find(|ended| !matches!(ended.outcome, Ok(Ok(()))));
+        let failed = ended
+            .into_iter()
+            .find(|ended| !matches!(ended.outcome, Ok(Ok(()))));
         outcome.and(failed.map_or(Ok(()), |ended| Err(failure(ended))))
     }
 }
@@ -350,7 +366,9 @@ fn failure(ended: Ended<Outcome>) -> DaemonError {
 fn source_events(reports: &Reports) -> impl Fn(SourceEvent) + Send + Sync + use<> {
     let reports = reports.clone();
     move |event| {
-        reports.health.note_source_change(event.change);
+        reports
+            .health
+            .note_source_change(event.change, reports.clock.now());
         if event.change == SourceChange::Up {
             tracing::info!(source = %event.source, "the source is up");
         }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::event::ClockTime;
 use crate::sources::SourceChange;
+use crate::text::spell_duration;
 
 /// Longest silence of the pipeline before it counts as stuck. It wakes every second; a commit on a
 /// slow disk takes seconds, never this long.
@@ -78,8 +79,8 @@ impl Health {
         let message = match self.last_message.load(Ordering::Relaxed) {
             0 => "no message yet".to_owned(),
             at => {
-                let age = Duration::from_secs(now.since(ClockTime(at)).as_secs());
-                format!("last message {} ago", humantime::format_duration(age))
+                let age = now.since(ClockTime(at));
+                format!("last message {} ago", spell_duration(age))
             }
         };
         format!("pipeline {pipeline}, store {store}, source {source}, {message}")

@@ -295,7 +295,10 @@ impl Ingest {
         tracing::trace!(messages, "acked");
         self.report(&committed);
         if let Some((lost, advice)) = self.lost_acks.warning(now) {
-            tracing::warn!(lost, "acked messages come again: acks don't arrive; {advice}");
+            tracing::warn!(
+                lost,
+                "acked messages come again: acks don't arrive; {advice}"
+            );
         }
         self.set_sinks()?;
         upkeep::run(&mut self.pipeline, now, &self.reports.metrics)?;
@@ -418,7 +421,10 @@ impl Ingest {
                     return Err(error);
                 }
                 let error = error_chain(&error);
-                tracing::warn!(error, "how far sinks have come is not written: they repeat records");
+                tracing::warn!(
+                    error,
+                    "how far sinks have come is not written: they repeat records"
+                );
                 Ok(())
             })
     }

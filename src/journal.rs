@@ -143,7 +143,9 @@ impl Follower {
         self.wait().await;
         let rows = tokio::task::block_in_place(|| self.journal.read(self.position, limit))?;
         let next = self.position + 1;
-        let first_kept = rows.first().map_or(*self.last.borrow() + 1, |row| row.sequence);
+        let first_kept = rows
+            .first()
+            .map_or(*self.last.borrow() + 1, |row| row.sequence);
         if first_kept > next {
             self.position = first_kept - 1;
             return Ok(Page::Gap {

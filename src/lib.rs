@@ -15,19 +15,26 @@ pub mod platforms;
 // Decide, pure.
 pub mod engine;
 
+pub mod record;
+
 // Keep.
 pub mod store;
 
+// Run: what is done between two commits, and who does it.
+pub mod pipeline;
+
+pub mod ingest;
+
+pub mod admin;
+
 // Out.
-pub mod record;
+pub mod journal;
 
 pub mod sinks;
 
 pub mod http;
 
-// The loop through all of it, and what is around it.
-pub mod pipeline;
-
+// Around it.
 pub mod daemon;
 
 pub mod cli;

@@ -3,7 +3,7 @@
 //! A sink knows nothing of Pub/Sub, threads or dedupe. It gets records with an id, in order, and
 //! after a crash it may get some of them twice.
 
-pub mod outcome;
+mod outcome;
 mod status;
 pub mod stdout;
 
@@ -80,6 +80,10 @@ impl Sink {
         }
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// What others may see of it while it works.
     pub fn status(&self) -> Arc<Status> {
         Arc::clone(&self.status)
@@ -87,7 +91,11 @@ impl Sink {
 
     /// Delivers what is committed, until `finish` holds true and the journal is delivered, or one
     /// more attempt has failed. How far it came goes to `settle`.
-    pub async fn run(mut self, settle: mpsc::Sender<Settlement>, mut finish: watch::Receiver<bool>) {
+    pub async fn run(
+        mut self,
+        settle: mpsc::Sender<Settlement>,
+        mut finish: watch::Receiver<bool>,
+    ) {
         let mut retry = RETRY.0;
         loop {
             if self.follower.is_at_end() {
@@ -106,8 +114,7 @@ impl Sink {
                 continue;
             };
             self.status.set_up(false);
-            self.metrics
-                .count_sink(&self.name, DeliveryOutcome::Failed, 1, 0.0);
+            self.metrics.sinks.count_failed_attempt(&self.name);
             let retry_in_s = retry.as_secs_f64();
             tracing::warn!(sink = self.name, error, retry_in_s, "delivery failed");
             if *finish.borrow() {
@@ -151,10 +158,9 @@ impl Sink {
         let seconds = watch.seconds();
         let delivered = wanted.len() as u64;
         let filtered = rows.len() as u64 - delivered;
-        self.metrics
-            .count_sink(&self.name, DeliveryOutcome::Ok, delivered, seconds);
-        self.metrics
-            .count_sink(&self.name, DeliveryOutcome::Filtered, filtered, seconds);
+        let metrics = &self.metrics.sinks;
+        metrics.count_delivered(&self.name, delivered, seconds);
+        metrics.count_filtered(&self.name, filtered);
         self.status.set_up(true);
         self.status.settle(self.follower.position());
         Ok(())

@@ -9,7 +9,7 @@ pub mod memory;
 mod rows;
 pub mod sqlite;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use self::error::{Operation, StoreError, StoreErrorKind};
 pub use self::memory::Memory;
@@ -111,6 +111,14 @@ impl Writer {
         match self {
             Self::Memory(memory) => Ok(memory.quarantined(id)),
             Self::Sqlite(sqlite) => sqlite.quarantined(id),
+        }
+    }
+
+    /// Where its writer takes the requests of commands; `None` for a store without a file.
+    pub fn socket(&self) -> Option<PathBuf> {
+        match self {
+            Self::Memory(_) => None,
+            Self::Sqlite(sqlite) => Some(sqlite.socket()),
         }
     }
 

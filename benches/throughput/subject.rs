@@ -70,8 +70,8 @@ async fn run_in_memory(
 ) -> anyhow::Result<()> {
     let level = telemetry::init(&settings.log, &environment);
     let reload = Reload::new(settings.clone(), None, environment, level);
-    let store = Writer::Memory(Memory::without_journal());
-    Ok(daemon::run(&settings, settings.require_pubsub()?, store, reload).await?)
+    let open = || Ok(Writer::Memory(Memory::without_journal()));
+    Ok(daemon::run(&settings, settings.require_pubsub()?, open, reload).await?)
 }
 
 async fn pull_and_ack(settings: &Pubsub) -> anyhow::Result<()> {

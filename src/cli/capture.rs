@@ -17,12 +17,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
 use self::file::CaptureFile;
+use crate::cli::settings::ConfigArgs;
 use crate::clock::Clock;
-use crate::config::{Pubsub, Settings};
+use crate::config::Pubsub;
 use crate::event::ClockTime;
 use crate::sources::pubsub::Source;
 use crate::sources::{Ack, Delivery};
 use crate::telemetry;
+use crate::text::parse_duration;
 
 /// Messages between the source and the file, and written with one sync: few enough that those of
 /// 10 MB, Pub/Sub's largest, don't fill the memory.
@@ -37,9 +39,8 @@ const HELD_BYTES_MAX: u64 = (4 << 30) - (10 << 20);
 /// Options of `hearthd capture`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Settings file; without it, the environment alone
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// New file to write: .jsonl, also .gz or .zst
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -50,13 +51,13 @@ pub struct Args {
     #[arg(long, value_name = "COUNT")]
     count: Option<NonZeroU64>,
     /// Stop after so long, such as 10m
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
     r#for: Option<Duration>,
 }
 
 /// Captures until a limit is reached or a signal comes, and says on standard error how much.
 pub async fn run(args: Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let settings = Settings::load_with_pubsub(args.config.as_deref(), environment)?;
+    let settings = args.config.load_with_pubsub(environment)?;
     let pubsub = settings.require_pubsub()?;
     telemetry::init(&settings.log, environment);
     let clock = Clock::start(ClockTime::default());

@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::path::PathBuf;
 
-use crate::config::Settings;
+use super::settings::ConfigArgs;
 
 /// Options of `hearthd check`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Settings file; without it, the environment alone
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Runs the command.
@@ -20,7 +18,7 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    Settings::load_with_pubsub(args.config.as_deref(), environment)?;
+    args.config.load_with_pubsub(environment)?;
     Ok(writeln!(stdout, "the settings are valid")?)
 }
 
@@ -34,7 +32,10 @@ mod tests {
         let variable = ("HEARTHD_REORDER__HOLD".to_owned(), "2".to_owned());
         let environment = BTreeMap::from([variable]);
         let mut stdout = Vec::new();
-        let error = run(&Args { config: None }, &environment, &mut stdout).unwrap_err();
+        let args = Args {
+            config: ConfigArgs::of("/dev/null"),
+        };
+        let error = run(&args, &environment, &mut stdout).unwrap_err();
         let faults = error.downcast::<Faults>().unwrap();
         let keys: Vec<_> = faults
             .as_slice()

@@ -12,15 +12,15 @@ mod topic;
 use std::collections::BTreeMap;
 use std::fmt::{self, Display};
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use google_cloud_auth::credentials::Credentials;
 
 use crate::cli::EXIT_BAD_CONFIG;
+use crate::cli::settings::ConfigArgs;
 use crate::clock::Clock;
-use crate::config::{self, Endpoint, Faults, Log, LogLevel, Pubsub, Settings, SinkKind};
+use crate::config::{self, Endpoint, Log, LogLevel, Pubsub, Settings, SinkKind};
 use crate::event::ClockTime;
 use crate::sources::pubsub::{Finding, Probe, ask_publisher};
 use crate::telemetry;
@@ -37,9 +37,8 @@ const SKEW_MAX: TimeDelta = TimeDelta::seconds(10);
 /// Options of `hearthd doctor`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Settings file; without it, the environment alone
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Runs the command. The exit code is 0 unless a check failed.
@@ -52,7 +51,7 @@ pub async fn run(
         stdout,
         failed: false,
     };
-    let settings = match load(args, environment) {
+    let settings = match args.config.load_with_pubsub(environment) {
         Ok(settings) => settings,
         Err(faults) => {
             report.add(
@@ -83,10 +82,6 @@ pub async fn run(
     } else {
         ExitCode::SUCCESS
     })
-}
-
-fn load(args: &Args, environment: &BTreeMap<String, String>) -> Result<Settings, Faults> {
-    Settings::load_with_pubsub(args.config.as_deref(), environment)
 }
 
 /// Returns how far this machine's clock is ahead of the server's, if that is known.

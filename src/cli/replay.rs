@@ -19,8 +19,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use self::input::Disturbance;
 use self::output::Output;
+use crate::cli::settings::ConfigArgs;
 use crate::cli::{EXIT_BAD_DATA, EXIT_USAGE};
-use crate::config::Settings;
 use crate::engine::Arrival;
 use crate::event::{ClockTime, Decoded, RawMessage};
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
@@ -31,9 +31,8 @@ use crate::store::{Memory, Writer};
 /// Options of `hearthd replay`.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub struct Args {
-    /// Settings file; only what concerns decoding, order, notifications and retention is used
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub config: ConfigArgs,
     /// Which records to print
     #[arg(long, value_delimiter = ',', value_name = "KINDS", value_parser = record_kind,
           default_value = "notification,event,relation")]
@@ -104,7 +103,7 @@ pub fn run(
     {
         return refuse("standard input (-) was named twice: it can be read once");
     }
-    let settings = Settings::load(args.config.as_deref(), environment)?;
+    let settings = args.config.load(environment)?;
     let store = match &args.state {
         Some(path) => Writer::open(path)?,
         None => Writer::Memory(Memory::without_journal()),

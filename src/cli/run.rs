@@ -1,8 +1,9 @@
 //! `hearthd run`: the service.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
+use super::settings::ConfigArgs;
 use crate::config::Settings;
 use crate::daemon::{self, Reload};
 use crate::store::Writer;
@@ -11,24 +12,25 @@ use crate::telemetry;
 /// Options of `hearthd run`.
 #[derive(clap::Args, Debug)]
 pub struct Args {
-    /// Settings file; without it, the environment alone
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
+    #[command(flatten)]
+    config: ConfigArgs,
 }
 
 /// Runs the service until it is told to stop.
 pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow::Result<()> {
-    let settings = Settings::load_with_pubsub(args.config.as_deref(), environment)?;
+    let file = args.config.find();
+    let loaded = Settings::load_with_pubsub(file.path(), environment);
+    // Without settings there is no log yet.
+    let settings = loaded.inspect_err(|_| file.tell())?;
     let pubsub = settings.require_pubsub()?;
     let level = telemetry::init(&settings.log, environment);
-    let reload = Reload::new(
-        settings.clone(),
-        args.config.clone(),
-        environment.clone(),
-        level,
-    );
-    let store = Writer::open(&settings.store.path)?;
-    Ok(daemon::run(&settings, pubsub, store, reload).await?)
+    if let Some(note) = file.note() {
+        tracing::info!("{note}");
+    }
+    let path = file.path().map(Path::to_owned);
+    let reload = Reload::new(settings.clone(), path, environment.clone(), level);
+    let open = || Writer::open(&settings.store.path);
+    Ok(daemon::run(&settings, pubsub, open, reload).await?)
 }
 
 #[cfg(test)]
@@ -39,9 +41,10 @@ mod tests {
     #[tokio::test]
     async fn every_fault_is_shown_at_once() {
         let variable = ("HEARTHD_REORDER__HOLD".to_owned(), "2".to_owned());
-        let error = run(&Args { config: None }, &BTreeMap::from([variable]))
-            .await
-            .unwrap_err();
+        let args = Args {
+            config: ConfigArgs::of("/dev/null"),
+        };
+        let error = run(&args, &BTreeMap::from([variable])).await.unwrap_err();
         let faults = error.downcast::<Faults>().unwrap();
         let keys: Vec<_> = faults
             .as_slice()

@@ -10,10 +10,11 @@ use std::time::Duration;
 use http::Uri;
 use serde::Serialize;
 
-use super::file::Fault;
-use super::table::{Limits, Table, quoted, show_duration};
-use super::values::{SubscriptionName, key_path};
-use super::{DAY, GIB, HOUR, MIB, MINUTE, seconds};
+use super::fault::Fault;
+use super::limits::{DAY, GIB, HOUR, Limits, MIB, MINUTE, seconds};
+use super::table::Table;
+use super::values::SubscriptionName;
+use crate::text::{quoted, show_duration};
 
 /// The variable with which Google's tools, and so hearthd, are pointed at an emulator.
 const EMULATOR_VARIABLE: &str = "PUBSUB_EMULATOR_HOST";
@@ -56,7 +57,7 @@ pub struct Pubsub {
     /// mended; too low burdens a server in trouble. Default 60 s.
     pub reopen_backoff_max: Duration,
     /// Time without a message after which Pub/Sub is asked whether it is there, and from then on
-    /// the time between two such questions. Too high finds an outage late; too low is impolite.
+    /// the time between two such questions. Too high finds an outage late; too low loads the API.
     /// Default 15 s.
     pub probe_interval: Duration,
     /// Time without a message after which a stream is opened anew, as a half-open connection can't
@@ -69,39 +70,27 @@ pub struct Pubsub {
 
 // None would stop the source; more than 100000 is a backlog, which Pub/Sub keeps better than
 // memory.
-const MAX_OUTSTANDING_MESSAGES: Limits<u32> = Limits {
-    default: 1_000,
-    range: 1..=100_000,
-};
+const MAX_OUTSTANDING_MESSAGES: Limits<u32> = Limits::new(1_000, 1, 100_000);
 // An SDM event has a few KiB, so 1 MiB lets some through at once; more than 4 GiB is a wrong unit.
-const MAX_OUTSTANDING_BYTES: Limits<u64> = Limits {
-    default: 64 * MIB,
-    range: MIB..=4 * GIB,
-};
+const MAX_OUTSTANDING_BYTES: Limits<u64> = Limits::new(64 * MIB, MIB, 4 * GIB);
 // What Pub/Sub accepts as an ack deadline, and the client library clamps to.
 const MAX_LEASE_EXTENSION: Limits<Duration> = seconds(60, 10, 600);
 // 16 streams pull 160 MB/s, more than one store takes.
-const STREAMS: Limits<u32> = Limits {
-    default: 1,
-    range: 1..=16,
-};
+const STREAMS: Limits<u32> = Limits::new(1, 1, 16);
 // A second serves tests; after 31 days without a subscriber the subscription is gone.
 const SILENCE_WARNING: Limits<Duration> = seconds(DAY, 1, 31 * DAY);
 // A tenth of a second serves tests; a first wait of over a minute would miss every doorbell.
-const REOPEN_BACKOFF_MIN: Limits<Duration> = Limits {
-    default: Duration::from_secs(1),
-    range: TENTH..=Duration::from_secs(MINUTE),
-};
+const REOPEN_BACKOFF_MIN: Limits<Duration> =
+    Limits::new(Duration::from_secs(1), TENTH, Duration::from_secs(MINUTE));
 // An hour is as long as anybody wants to wait for a service that is back.
-const REOPEN_BACKOFF_MAX: Limits<Duration> = Limits {
-    default: Duration::from_secs(MINUTE),
-    range: TENTH..=Duration::from_secs(HOUR),
-};
+const REOPEN_BACKOFF_MAX: Limits<Duration> = Limits::new(
+    Duration::from_secs(MINUTE),
+    TENTH,
+    Duration::from_secs(HOUR),
+);
 // A tenth of a second serves tests; an outage that shows after an hour is found by the neighbours.
-const PROBE_INTERVAL: Limits<Duration> = Limits {
-    default: Duration::from_secs(15),
-    range: TENTH..=Duration::from_secs(HOUR),
-};
+const PROBE_INTERVAL: Limits<Duration> =
+    Limits::new(Duration::from_secs(15), TENTH, Duration::from_secs(HOUR));
 // A second serves tests; a day on a dead connection is what this setting is there to prevent.
 const IDLE_REOPEN: Limits<Duration> = seconds(10 * MINUTE, 1, DAY);
 const TENTH: Duration = Duration::from_millis(100);
@@ -153,6 +142,15 @@ impl Pubsub {
     }
 }
 
+/// The path of a key file.
+fn key_path(text: &str) -> Result<PathBuf, &'static str> {
+    // A pasted key must not end up in a log, so the fault does not show it.
+    if text.trim_start().starts_with('{') || text.contains("-----BEGIN") {
+        return Err("looks like the key itself; write the path of the file that holds it");
+    }
+    Ok(PathBuf::from(text))
+}
+
 /// Where Pub/Sub is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Endpoint {
@@ -188,7 +186,8 @@ impl Endpoint {
             )
         };
         let uri: Uri = text.parse().map_err(|_| wrong())?;
-        let (scheme, authority) = (uri.scheme_str(), uri.authority().ok_or_else(wrong)?);
+        let scheme = uri.scheme_str();
+        let authority = uri.authority().ok_or_else(wrong)?;
         let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
         if !is_bare || authority.as_str().contains('@') {
             return Err(wrong());

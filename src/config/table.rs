@@ -1,27 +1,17 @@
-//! One table of raw values, read key by key into typed ones: units, ranges, fixed words, and the
-//! wording of faults.
+//! One table of raw values, read key by key into typed ones: units, ranges, fixed words, tables in
+//! it, and the wording of faults.
 //!
 //! It must not know what a setting is for, its default or its bounds: the caller passes them.
 
-use std::collections::BTreeSet;
 use std::fmt;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ::config::{Map, Value, ValueKind};
-use bytesize::ByteSize;
+use strum::VariantArray;
 
-use super::file::{Fault, variable_of};
-
-/// Longest part of a value that a fault repeats, in characters: enough to recognise it, and still
-/// one line.
-const SHOWN_CHARS: usize = 120;
-
-/// A setting's default and the values that it may take.
-pub(super) struct Limits<T> {
-    pub(super) default: T,
-    pub(super) range: RangeInclusive<T>,
-}
+use super::fault::{Fault, Overrides};
+use super::limits::Limits;
+use crate::text::{parse_duration, parse_size, quoted, show_duration, show_size};
 
 /// One table while it is read, with a method per type of value. Each takes a key and notes a fault
 /// if its value is wrong; a missing key is no fault, but the default or `None`.
@@ -29,24 +19,29 @@ pub(super) struct Table<'a> {
     path: String,
     values: Map<String, Value>,
     known: Vec<&'static str>,
-    overridden: &'a BTreeSet<String>,
+    overrides: &'a Overrides,
     faults: &'a mut Vec<Fault>,
 }
 
 impl<'a> Table<'a> {
-    pub(super) fn new(
+    /// What `read` makes of a table. The keys that it did not ask for are faults.
+    pub(super) fn read<T>(
         path: String,
         values: Map<String, Value>,
-        overridden: &'a BTreeSet<String>,
+        overrides: &'a Overrides,
         faults: &'a mut Vec<Fault>,
-    ) -> Self {
-        Self {
+        read: impl FnOnce(&mut Self) -> T,
+    ) -> T {
+        let mut table = Self {
             path,
             values,
             known: Vec::new(),
-            overridden,
+            overrides,
             faults,
-        }
+        };
+        let result = read(&mut table);
+        table.refuse_unknown_keys();
+        result
     }
 
     /// How faults name this table.
@@ -60,31 +55,22 @@ impl<'a> Table<'a> {
 
     /// Notes a fault of `key`.
     pub(super) fn fault(&mut self, key: &str, message: impl fmt::Display) {
-        let key = self.path_of(key);
-        let origin = if self.overridden.contains(&key) {
-            format!(" (from {})", variable_of(&key))
-        } else {
-            String::new()
-        };
-        self.faults.push(Fault {
-            key,
-            message: format!("{message}{origin}"),
-        });
+        let fault = Fault::of_setting(self.path_of(key), message, self.overrides);
+        self.faults.push(fault);
     }
 
     /// Notes a fault if `key` is missing.
     pub(super) fn require(&mut self, key: &str, advice: &str) {
         if !self.values.contains_key(key) {
-            self.fault(key, format!("is missing; {advice}"));
+            self.fault(key, format_args!("is missing; {advice}"));
         }
     }
 
     /// A text that is not empty.
     pub(super) fn text(&mut self, key: &'static str) -> Option<String> {
-        self.read(key, "a string in quotes, and not an empty one", |value| {
-            text_of(value)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
+        self.value(key, |value| match text_of(value) {
+            Some(text) if !text.is_empty() => Ok(text.to_owned()),
+            Some(_) | None => Err("a string in quotes, and not an empty one"),
         })
     }
 
@@ -100,67 +86,65 @@ impl<'a> Table<'a> {
 
     /// A whole number. A variable is always a text, so there the text may spell the number.
     pub(super) fn count(&mut self, key: &'static str, limits: &Limits<u32>) -> u32 {
-        let spelled = self.overridden.contains(&self.path_of(key));
-        let parse = |value: &Value| match text_of(value) {
-            Some(text) => text.parse().ok().filter(|_| spelled),
-            None => whole_number(value),
+        let is_variable = self.overrides.contains_key(&self.path_of(key));
+        let parse = |value: &Value| {
+            let number = match text_of(value) {
+                Some(text) => text.parse().ok().filter(|_| is_variable),
+                None => whole_number(value),
+            };
+            number.ok_or("a whole number without quotes")
         };
         // Compares in a type that holds all of TOML's numbers, so that -1 is out of range and not
         // another number.
-        let (min, max) = (
-            i64::from(*limits.range.start()),
-            i64::from(*limits.range.end()),
-        );
-        let wide = Limits {
-            default: i64::from(limits.default),
-            range: min..=max,
-        };
-        let expected = "a whole number without quotes";
-        let number = self.quantity(key, expected, &wide, parse, i64::to_string);
+        let least = i64::from(*limits.range.start());
+        let most = i64::from(*limits.range.end());
+        let wide = Limits::new(i64::from(limits.default), least, most);
+        let number = self.quantity(key, &wide, parse, i64::to_string);
         u32::try_from(number).unwrap_or(limits.default)
     }
 
     /// A length of time with its unit, such as `"2s"`.
     pub(super) fn duration(&mut self, key: &'static str, limits: &Limits<Duration>) -> Duration {
-        let parse = |value: &Value| humantime::parse_duration(with_unit(value)?).ok();
-        let expected = "a duration with a unit (ms, s, m, h, d), such as \"30s\"";
-        self.quantity(key, expected, limits, parse, show_duration)
+        let parse = |value: &Value| parse_duration(text_of(value).unwrap_or_default());
+        self.quantity(key, limits, parse, show_duration)
     }
 
     /// A number of bytes with its unit, such as `"64 MiB"`.
     pub(super) fn size(&mut self, key: &'static str, limits: &Limits<u64>) -> u64 {
-        let parse = |value: &Value| with_unit(value)?.parse().ok().map(|ByteSize(bytes)| bytes);
-        let expected = "a size with a unit (KiB, MiB, GiB, TiB), such as \"64 MiB\"";
-        self.quantity(key, expected, limits, parse, show_size)
+        let parse = |value: &Value| parse_size(text_of(value).unwrap_or_default());
+        self.quantity(key, limits, parse, show_size)
     }
 
     /// A value that must lie in a range.
     fn quantity<T: Copy + PartialOrd>(
         &mut self,
         key: &'static str,
-        expected: &str,
         limits: &Limits<T>,
-        parse: impl FnOnce(&Value) -> Option<T>,
+        parse: impl FnOnce(&Value) -> Result<T, &'static str>,
         show: impl Fn(&T) -> String,
     ) -> T {
-        let read = self.read(key, expected, |value| Some((parse(value)?, shown(value))));
-        let Some((quantity, shown)) = read else {
+        let read = self.value(key, |value| {
+            parse(value).map(|quantity| (quantity, shown(value)))
+        });
+        let Some((quantity, text)) = read else {
             return limits.default;
         };
         if limits.range.contains(&quantity) {
             return quantity;
         }
-        let (min, max) = (show(limits.range.start()), show(limits.range.end()));
-        self.fault(
-            key,
-            format!("{shown} is outside the valid range of {min} to {max}"),
-        );
+        let least = show(limits.range.start());
+        let most = show(limits.range.end());
+        let message = format!("{text} is outside the valid range of {least} to {most}");
+        self.fault(key, message);
         limits.default
     }
 
     /// One of a fixed set of words.
-    pub(super) fn choice<T: Copy>(&mut self, key: &'static str, all: &[(&str, T)]) -> Option<T> {
-        self.parsed(key, |word| pick(word, all))
+    pub(super) fn choice<T>(&mut self, key: &'static str) -> Option<T>
+    where
+        T: VariantArray + Copy + Into<&'static str>,
+    {
+        self.parsed(key, |word| pick(word, &words()))
     }
 
     /// A list with at least one of a fixed set of words, each at most once.
@@ -170,13 +154,14 @@ impl<'a> Table<'a> {
         all: &[(&str, T)],
     ) -> Option<Vec<T>> {
         let expected = format!("a list with at least one of: {}", names(all));
-        let words = self.read(key, &expected, |value| {
-            strings_of(value).filter(|words| !words.is_empty())
+        let listed = self.value(key, |value| match texts_of(value) {
+            Some(texts) if !texts.is_empty() => Ok(texts),
+            Some(_) | None => Err(&*expected),
         })?;
         let mut picked = Vec::new();
-        for (index, word) in words.iter().enumerate() {
+        for (index, word) in listed.iter().enumerate() {
             match pick(word, all) {
-                Ok(_) if words[..index].contains(word) => {
+                Ok(_) if listed[..index].contains(word) => {
                     self.fault(key, format!("{word:?} is listed twice; name it once"));
                 }
                 Ok(choice) => picked.push(choice),
@@ -186,61 +171,87 @@ impl<'a> Table<'a> {
         Some(picked)
     }
 
-    /// Takes the value of `key`, if there is one; notes a fault if `convert` refuses it.
-    fn read<T>(
+    /// What `read` makes of the table below `key`; a missing one is empty.
+    pub(super) fn table<T>(
         &mut self,
         key: &'static str,
-        expected: &str,
-        convert: impl FnOnce(&Value) -> Option<T>,
+        read: impl FnOnce(&mut Table<'_>) -> T,
+    ) -> Option<T> {
+        let path = self.path_of(key);
+        let values = if self.values.contains_key(key) {
+            self.value(key, |value| table_of(value).cloned().ok_or("a table"))?
+        } else {
+            self.known.push(key);
+            Map::new()
+        };
+        Some(Table::read(path, values, self.overrides, self.faults, read))
+    }
+
+    /// Takes `key` for known, whatever it holds, where something else is at fault.
+    pub(super) fn ignore(&mut self, key: &str) {
+        self.values.remove(key);
+    }
+
+    /// Takes the value of `key`, if there is one; notes a fault if `convert` refuses it, with what
+    /// it expected.
+    fn value<T, E: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        convert: impl FnOnce(&Value) -> Result<T, E>,
     ) -> Option<T> {
         self.known.push(key);
         let value = self.values.remove(key)?;
-        let converted = convert(&value);
-        if converted.is_none() {
-            self.fault(key, format!("expected {expected}, found {}", shown(&value)));
+        match convert(&value) {
+            Ok(converted) => Some(converted),
+            Err(expected) => {
+                self.fault(key, format!("expected {expected}, found {}", shown(&value)));
+                None
+            }
         }
-        converted
     }
 
-    /// Notes a fault for every key that nobody asked for.
+    /// Notes a fault for every key that nobody asked for. Their values stay out of it: under a key
+    /// that we do not know, one may be a secret.
     #[expect(
         clippy::disallowed_methods,
         reason = "faults are sorted before they are shown"
     )]
-    pub(super) fn refuse_unknown_keys(mut self) {
-        let known = self.known.join(", ");
+    fn refuse_unknown_keys(mut self) {
+        let message = if self.known.is_empty() {
+            "unknown key; this table has none".to_owned()
+        } else {
+            format!("unknown key, expected one of: {}", self.known.join(", "))
+        };
         for key in std::mem::take(&mut self.values).into_keys() {
-            // The value stays out of the message: under a key that we do not know, it may be a
-            // secret.
-            self.fault(
-                &shown_key(&key),
-                format!("unknown key, expected one of: {known}"),
-            );
+            self.fault(&shown_key(&key), &message);
         }
     }
 }
 
-/// Refuses an unknown word with the list of the known ones.
-fn pick<T: Copy>(word: &str, all: &[(&str, T)]) -> Result<T, String> {
-    let known = all
+/// The variants of an enum with their names.
+pub(super) fn words<T>() -> Vec<(&'static str, T)>
+where
+    T: VariantArray + Copy + Into<&'static str>,
+{
+    T::VARIANTS
         .iter()
-        .find(|(name, _)| *name == word)
-        .map(|(_, choice)| *choice);
-    known.ok_or_else(|| {
-        format!(
-            "unknown value {}, expected one of: {}",
-            quoted(word),
-            names(all)
-        )
-    })
+        .map(|variant| ((*variant).into(), *variant))
+        .collect()
 }
 
 /// The words of a fixed set, for a fault to list.
 pub(super) fn names<T>(all: &[(&str, T)]) -> String {
-    all.iter()
-        .map(|(name, _)| *name)
-        .collect::<Vec<_>>()
-        .join(", ")
+    let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
+    names.join(", ")
+}
+
+/// Refuses an unknown word with the list of the known ones.
+fn pick<T: Copy>(word: &str, all: &[(&str, T)]) -> Result<T, String> {
+    let known = all.iter().find(|(name, _)| *name == word);
+    known.map(|(_, choice)| *choice).ok_or_else(|| {
+        let names = names(all);
+        format!("unknown value {}, expected one of: {names}", quoted(word))
+    })
 }
 
 fn text_of(value: &Value) -> Option<&str> {
@@ -251,12 +262,15 @@ fn text_of(value: &Value) -> Option<&str> {
     }
 }
 
-/// The text of a quantity, unless the unit is missing.
-fn with_unit(value: &Value) -> Option<&str> {
-    text_of(value).filter(|text| text.contains(|c: char| c.is_alphabetic()))
+fn table_of(value: &Value) -> Option<&Map<String, Value>> {
+    if let ValueKind::Table(values) = &value.kind {
+        Some(values)
+    } else {
+        None
+    }
 }
 
-fn strings_of(value: &Value) -> Option<Vec<String>> {
+fn texts_of(value: &Value) -> Option<Vec<String>> {
     let ValueKind::Array(values) = &value.kind else {
         return None;
     };
@@ -302,73 +316,41 @@ pub(super) fn shown_key(key: &str) -> String {
     }
 }
 
-/// A text in quotes, escaped and cut, as a fault shows it.
-pub(super) fn quoted(text: &str) -> String {
-    let shown: String = text.chars().take(SHOWN_CHARS).collect();
-    let cut = if shown.len() < text.len() { "…" } else { "" };
-    format!("{shown:?}{cut}")
-}
-
-/// A length of time as a setting spells it.
-pub(crate) fn show_duration(duration: &Duration) -> String {
-    let units = [
-        (86_400_000, "d"),
-        (3_600_000, "h"),
-        (60_000, "m"),
-        (1_000, "s"),
-        (1, "ms"),
-    ];
-    let milliseconds = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    if milliseconds == 0 {
-        "0s".to_owned()
-    } else {
-        in_largest_unit(milliseconds, &units)
-    }
-}
-
-fn show_size(bytes: &u64) -> String {
-    in_largest_unit(
-        *bytes,
-        &[
-            (1 << 40, " TiB"),
-            (1 << 30, " GiB"),
-            (1 << 20, " MiB"),
-            (1, " B"),
-        ],
-    )
-}
-
-/// The largest unit that leaves no fraction; bounds are whole in one of them.
-fn in_largest_unit(amount: u64, units: &[(u64, &str)]) -> String {
-    let fitting = units
-        .iter()
-        .find(|(unit, _)| amount >= *unit && amount.is_multiple_of(*unit));
-    fitting
-        .or(units.last())
-        .map_or(String::new(), |(unit, name)| {
-            format!("{}{name}", amount / unit)
-        })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn bounds_show_in_their_largest_whole_unit() {
-        let shown =
-            [0, 1, 60, 90, 3_600, 90 * 86_400].map(|n| show_duration(&Duration::from_secs(n)));
-        assert_eq!(shown, ["0s", "1s", "1m", "90s", "1h", "90d"]);
-        assert_eq!(
-            [1, 1 << 20, 4 << 30, 1 << 40].map(|n| show_size(&n)),
-            ["1 B", "1 MiB", "4 GiB", "1 TiB"]
-        );
+    /// The faults of reading `[t]` from a TOML text.
+    fn faults(toml: &str, read: impl FnOnce(&mut Table<'_>)) -> Vec<String> {
+        let file = ::config::File::from_str(toml, ::config::FileFormat::Toml);
+        let values = ::config::Source::collect(&file).unwrap();
+        let mut faults = Vec::new();
+        Table::read("t".to_owned(), values, &Overrides::new(), &mut faults, read);
+        faults.sort();
+        faults.iter().map(Fault::to_string).collect()
     }
 
     #[test]
-    fn a_long_value_is_cut_between_characters() {
-        assert_eq!(quoted("a\nb"), "\"a\\nb\"");
-        let cut = quoted(&"ü".repeat(SHOWN_CHARS + 1));
-        assert_eq!(cut, format!("\"{}\"…", "ü".repeat(SHOWN_CHARS)));
+    fn a_table_in_a_table_has_keys_and_faults_of_its_own() {
+        let read = |table: &mut Table<'_>| {
+            let read = |inner: &mut Table<'_>| {
+                inner.require("key", "name one");
+                inner.text("key")
+            };
+            table.table("inner", read);
+            table.table("empty", |_| ());
+        };
+        let of = |toml| faults(toml, read);
+        assert_eq!(of("[inner]\nkey = \"a\"\n[empty]"), [""; 0]);
+        assert_eq!(of(""), ["t.inner.key: is missing; name one"]);
+        assert_eq!(of("inner = 1"), ["t.inner: expected a table, found 1"]);
+        assert_eq!(
+            of("[inner]\nkey = \"a\"\nother = 1\n[empty]\nother = 1\n[third]"),
+            [
+                "t.empty.other: unknown key; this table has none",
+                "t.inner.other: unknown key, expected one of: key",
+                "t.third: unknown key, expected one of: inner, empty",
+            ]
+        );
     }
 }

@@ -1,19 +1,12 @@
-//! The types of single settings, each made only from a valid text.
-//!
-//! Nothing here reads files or the process's environment; faults of several settings are not its
-//! business either.
+//! Types of single values that other parts use too, each made only from a valid text.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 
 use serde::Serialize;
 
-use super::table::quoted;
+use crate::text::quoted;
 
-/// Longest name of a sink: it is a metric's label.
-const SINK_NAME_MAX_CHARS: usize = 64;
 /// Longest id of a Pub/Sub resource.
 const RESOURCE_ID_MAX_CHARS: usize = 255;
 
@@ -41,7 +34,6 @@ impl SubscriptionName {
         a topic is what it was attached to when it was created \
         (projects/sdm-prod/topics/enterprise-… or, self-hosted, projects/{gcp}/topics/{id})";
 
-    /// The name in full.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -85,103 +77,6 @@ fn is_resource_id(text: &str) -> bool {
         && text
             .chars()
             .all(|c| c.is_ascii_alphanumeric() || "-_.~+%".contains(c))
-}
-
-/// The path of a key file.
-pub(super) fn key_path(text: &str) -> Result<PathBuf, &'static str> {
-    // A pasted key must not end up in a log, so the fault does not show it.
-    if text.trim_start().starts_with('{') || text.contains("-----BEGIN") {
-        return Err("looks like the key itself; write the path of the file that holds it");
-    }
-    Ok(PathBuf::from(text))
-}
-
-/// An enterprise's full name.
-pub(super) fn enterprise(text: &str) -> Result<String, String> {
-    let id = text.strip_prefix("enterprises/").unwrap_or_default();
-    if id.is_empty() || id.contains(|c: char| c == '/' || c.is_whitespace()) {
-        return Err(format!(
-            "{} is not an enterprise; \
-             write enterprises/{{project-id}} with the id of your Device Access project",
-            quoted(text)
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-/// Where a server listens.
-pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        format!(
-            "{} is not an IP address and port; write them as \"127.0.0.1:9464\"",
-            quoted(text)
-        )
-    })
-}
-
-/// A sink's name.
-pub(super) fn sink_name(text: &str) -> Result<String, String> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-    if text.len() > SINK_NAME_MAX_CHARS || !text.chars().all(allowed) {
-        return Err(format!(
-            "{} is not a sink's name; \
-             use 1 to {SINK_NAME_MAX_CHARS} of the characters a-z, 0-9, _ and -",
-            quoted(text)
-        ));
-    }
-    Ok(text.to_owned())
-}
-
-/// How a log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines, one object a line.
-    Json,
-}
-
-/// How grave a log line is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum LogLevel {
-    /// Somebody must act.
-    Error,
-    /// Somebody may have to act.
-    Warn,
-    /// What an operator wants to know.
-    Info,
-    /// What a developer wants to know.
-    Debug,
-    /// Everything.
-    Trace,
-}
-
-/// What delivers a sink's records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub enum SinkKind {
-    /// Standard output, one record a line.
-    Stdout,
-}
-
-impl LogFormat {
-    /// Every format with its name.
-    pub const ALL: [(&'static str, Self); 2] = [("text", Self::Text), ("json", Self::Json)];
-}
-
-impl LogLevel {
-    /// Every level with its name.
-    pub const ALL: [(&'static str, Self); 5] = [
-        ("error", Self::Error),
-        ("warn", Self::Warn),
-        ("info", Self::Info),
-        ("debug", Self::Debug),
-        ("trace", Self::Trace),
-    ];
-}
-
-impl SinkKind {
-    /// Every kind with its name.
-    pub const ALL: [(&'static str, Self); 1] = [("stdout", Self::Stdout)];
 }
 
 /// A text that must not be printed, such as the content of the credentials file. Prints as
@@ -249,15 +144,6 @@ mod tests {
         ] {
             let expected = InvalidSubscription::Topic(topic.to_owned());
             assert_eq!(topic.parse::<SubscriptionName>(), Err(expected));
-        }
-    }
-
-    #[test]
-    fn a_sink_name_has_few_characters() {
-        assert!(sink_name(&"a".repeat(64)).is_ok());
-        assert!(sink_name("front_door-2").is_ok());
-        for bad in ["Front", "front door", "tür", &"a".repeat(65)] {
-            assert!(sink_name(bad).is_err(), "{bad}");
         }
     }
 

@@ -12,11 +12,7 @@ use crate::sinks::Status;
 const REFRESH: Duration = Duration::from_secs(1);
 
 /// Shows how the sinks do, until `end` holds true.
-pub(super) async fn run(
-    sinks: Vec<Arc<Status>>,
-    reports: Reports,
-    mut end: watch::Receiver<bool>,
-) {
+pub(super) async fn run(sinks: Vec<Arc<Status>>, reports: Reports, mut end: watch::Receiver<bool>) {
     while !*end.borrow() {
         let now = reports.clock.now();
         for sink in &sinks {

@@ -20,10 +20,12 @@ const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Says that the service is ready, and from then on how it does, until `stop` holds true. If it
 /// can't be said once, it isn't tried again.
-pub(super) fn start(health: Arc<Health>, clock: Clock, stop: watch::Receiver<bool>) {
-    if notify(&[NotifyState::Ready]) {
-        tokio::spawn(keep_informed(health, clock, stop));
-    }
+pub(super) fn start(
+    health: Arc<Health>,
+    clock: Clock,
+    stop: watch::Receiver<bool>,
+) -> Option<impl Future<Output = ()> + Send> {
+    notify(&[NotifyState::Ready]).then(|| keep_informed(health, clock, stop))
 }
 
 /// Says that the service stops.

@@ -24,14 +24,14 @@ const WORTH_A_WARNING: u64 = 10;
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub(super) struct Acks {
+pub(super) struct LostAcks {
     acked: LruCache<(SourceId, Arc<str>), ()>,
     lost: u64,
     advice: &'static str,
     window_ends: ClockTime,
 }
 
-impl Acks {
+impl LostAcks {
     pub(super) fn new(now: ClockTime) -> Self {
         Self {
             acked: LruCache::new(REMEMBERED),
@@ -74,10 +74,11 @@ mod tests {
 
     #[test]
     fn many_lost_acks_are_worth_one_warning_per_window() {
-        let mut acks = Acks::new(ClockTime::default());
+        let mut acks = LostAcks::new(ClockTime::default());
         let later = |seconds| ClockTime::default().after(Duration::from_secs(seconds));
-        let remember =
-            |acks: &mut Acks, source| acks.remember(&SourceId::new(source), "1".into(), "mend it");
+        let remember = |acks: &mut LostAcks, source| {
+            acks.remember(&SourceId::new(source), "1".into(), "mend it")
+        };
         assert!(!remember(&mut acks, "a"));
         assert!(!remember(&mut acks, "b"), "ids are unique within a source");
         assert!(remember(&mut acks, "a"));

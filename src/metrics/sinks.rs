@@ -63,7 +63,6 @@ impl SinkMetrics {
     pub fn count_delivered(&self, sink: &str, records: u64, seconds: f64) {
         self.count(sink, DeliveryOutcome::Ok, records);
         if records > 0 {
-            self.up.with_label_values(&[sink]).set(1);
             self.delivery.with_label_values(&[sink]).observe(seconds);
         }
     }
@@ -80,8 +79,12 @@ impl SinkMetrics {
 
     /// A delivery failed, and will be tried again.
     pub fn count_failed_attempt(&self, sink: &str) {
-        self.up.with_label_values(&[sink]).set(0);
         self.failed_attempts.with_label_values(&[sink]).inc();
+    }
+
+    /// Shows whether the last delivery of a sink succeeded.
+    pub fn show_up(&self, sink: &str, is_up: bool) {
+        self.up.with_label_values(&[sink]).set(i64::from(is_up));
     }
 
     /// Shows how many records a sink has not settled.

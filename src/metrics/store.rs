@@ -1,6 +1,7 @@
 //! How the store does.
 
 use prometheus::{Histogram, IntCounterVec, IntGauge};
+use strum::VariantArray as _;
 
 use super::register::{Register, integer};
 use crate::store::Operation;
@@ -21,7 +22,9 @@ impl StoreMetrics {
                 "store_errors_total",
                 "Store failures.",
                 ["op"],
-                Operation::ALL.map(|operation| [operation.as_str()]),
+                Operation::VARIANTS
+                    .iter()
+                    .map(|operation| [operation.as_ref()]),
             )?,
         })
     }
@@ -33,7 +36,7 @@ impl StoreMetrics {
 
     /// The store failed.
     pub fn count_error(&self, operation: Operation) {
-        self.errors.with_label_values(&[operation.as_str()]).inc();
+        self.errors.with_label_values(&[operation.as_ref()]).inc();
     }
 
     /// Shows its size.

@@ -74,7 +74,10 @@ mod tests {
     fn a_delivery_that_takes_too_long_counts_as_down() {
         let status = Status::new("bell".to_owned(), 7);
         let start = ClockTime(1_000_000_000_000);
-        assert!(status.is_up(start.after(STUCK_AFTER)), "nothing is under way");
+        assert!(
+            status.is_up(start.after(STUCK_AFTER)),
+            "nothing is under way"
+        );
         status.begin(start);
         let last = start.after(STUCK_AFTER - Duration::from_nanos(1));
         assert!(status.is_up(last));

@@ -20,6 +20,8 @@ mod faults;
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
+mod http;
+#[cfg(test)]
 mod log_secrets;
 #[cfg(test)]
 mod poison;

@@ -275,7 +275,10 @@ fn settings() -> BTreeMap<String, String> {
         if line.starts_with('[') {
             table = line.trim_matches(['[', ']']).to_owned();
         } else if let Some((key, value)) = line.split_once(" = ") {
-            settings.insert(format!("{table}.{key}"), value.trim_matches('"').to_owned());
+            // The first of several sinks has the keys that all have.
+            settings
+                .entry(format!("{table}.{key}"))
+                .or_insert(value.trim_matches('"').to_owned());
         }
     }
     settings

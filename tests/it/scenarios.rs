@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use hearthd::cli::replay::{self, Args};
+use hearthd::cli::settings::ConfigArgs;
 use hearthd::record::RecordKind;
 use insta::{Settings, assert_snapshot};
 use serde_json::Value;
@@ -47,6 +48,7 @@ fn replay(name: &str) -> Replayed {
     let folder = tempfile::tempdir().unwrap();
     let [summary, last, graph] = ["summary", "last", "graph"].map(|name| folder.path().join(name));
     let args = Args {
+        config: ConfigArgs::of("/dev/null"),
         records: RecordKind::ALL.to_vec(),
         r#final: Some(last.clone()),
         graph: Some(graph.clone()),

@@ -5,13 +5,11 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use bytesize::ByteSize;
-
 use super::Line;
 use crate::config;
 use crate::event::ClockTime;
 use crate::store::{QUARANTINE_MAX_BYTES, Reader, StoreError, Writer};
-use crate::text::error_chain;
+use crate::text::{error_chain, round_size};
 
 /// What a store knows of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +132,8 @@ fn space(settings: &config::Store, bytes: u64) -> Line {
     let growth = most.saturating_sub(bytes);
     let text = format!(
         "{shown}: {} free, the store may grow by {}",
-        ByteSize(free).display().iec(),
-        ByteSize(growth).display().iec()
+        round_size(free),
+        round_size(growth)
     );
     if free >= growth {
         return Line::ok("disk", text);

@@ -7,8 +7,9 @@ use google_cloud_pubsub::model::Subscription;
 
 use super::Line;
 use super::topic;
-use crate::config::{Endpoint, Pubsub, show_duration};
+use crate::config::{Endpoint, Pubsub};
 use crate::sources::pubsub::{Finding, StreamFailure};
+use crate::text::show_duration;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// What holds where a subscription doesn't say when it expires, or how long it keeps messages.

@@ -9,11 +9,11 @@ use google_cloud_pubsub::model::Subscription;
 
 use super::Line;
 use super::store::Arrivals;
-use crate::config::show_duration;
 use crate::event::ClockTime;
 use crate::sources::pubsub::{
     DEVICE_ACCESS, Hosting, MOVE_TO_OWN_TOPIC, PUBLISHER_ROLE, Publisher,
 };
+use crate::text::show_duration;
 
 /// What a subscription is attached to once its topic was deleted.
 const DELETED: &str = "_deleted-topic_";

@@ -98,6 +98,11 @@ pub(super) fn ballast(store: &Path) -> PathBuf {
     with_suffix(store, ".ballast")
 }
 
+/// Where the service that writes a store takes requests.
+pub(super) fn socket(store: &Path) -> PathBuf {
+    with_suffix(store, ".sock")
+}
+
 /// Where the WAL of a store is.
 pub(super) fn wal(store: &Path) -> PathBuf {
     with_suffix(store, "-wal")

@@ -98,6 +98,10 @@ impl Writer {
         self.read(|connection| read::quarantined(connection, id))
     }
 
+    pub(in crate::store) fn socket(&self) -> PathBuf {
+        files::socket(&self.path)
+    }
+
     pub(in crate::store) fn reader(&self) -> Result<Reader, StoreError> {
         Reader::open(&self.path)
     }

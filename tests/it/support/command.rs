@@ -42,6 +42,12 @@ impl From<Output> for Done {
 pub(crate) fn command(arguments: &[impl AsRef<OsStr>]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hearthd"));
     command.args(arguments).env_clear();
+    let is = |argument: &dyn AsRef<OsStr>, text| argument.as_ref() == OsStr::new(text);
+    let has_config = arguments.iter().any(|argument| is(argument, "--config"));
+    if arguments.first().is_some_and(|name| is(name, "replay")) && !has_config {
+        // This machine may have settings of its own, which are none of the tests' business.
+        command.args(["--config", "/dev/null"]);
+    }
     command
 }
 

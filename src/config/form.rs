@@ -1,14 +1,15 @@
 //! The settings' outer form: a TOML file and `HEARTHD_…` variables become tables of raw values.
 //!
 //! Every fault is collected, so that one look shows all of them. This file alone knows the format
-//! and the names of variables. It must not know a single key, or what a setting is for: that is
-//! `config.rs`.
+//! and the names of variables. It must not know a single key, or what a setting is for.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use ::config::{Config, ConfigError, Environment, FileFormat, Map, Source, Value, ValueKind};
 
+use super::fault::{Fault, Faults, Overrides};
 use super::table::{Table, shown, shown_key};
 
 /// The tables that a file may hold and a variable may reach into.
@@ -29,56 +30,14 @@ const PREFIX: &str = "HEARTHD_";
 /// What stands between table and key in a variable's name, as keys themselves have underscores.
 const SEPARATOR: &str = "__";
 
-/// One thing that is wrong with the settings. Prints one line.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
-#[error("{key}: {message}")]
-pub struct Fault {
-    /// The setting (`reorder.hold`, `sinks[0].name`), variable or file that is at fault.
-    pub key: String,
-    /// What is wrong with it and what to write instead, in one line.
-    pub message: String,
-}
-
-/// Every fault of a configuration. Prints one line per fault, sorted by key.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", lines(.0))]
-pub struct Faults(Vec<Fault>);
-
-impl Faults {
-    fn new(mut faults: Vec<Fault>) -> Self {
-        faults.sort();
-        Self(faults)
-    }
-
-    /// The faults, sorted by key.
-    pub fn as_slice(&self) -> &[Fault] {
-        &self.0
-    }
-}
-
-impl From<Fault> for Faults {
-    fn from(fault: Fault) -> Self {
-        Self(vec![fault])
-    }
-}
-
-fn lines(faults: &[Fault]) -> String {
-    faults
-        .iter()
-        .map(Fault::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
-}
-
 /// The merged tables of file and environment, with the faults found in them so far.
-pub(super) struct File {
+pub(super) struct Form {
     parts: Map<String, Value>,
-    /// The settings that a variable gave, such as `reorder.hold`.
-    overridden: BTreeSet<String>,
+    overrides: Overrides,
     faults: Vec<Fault>,
 }
 
-impl File {
+impl Form {
     /// Reads the file, if there is one, and lays the environment over it. Fails if the file cannot
     /// be read or is not TOML, as then nothing can be said about single settings.
     pub(super) fn load(
@@ -87,7 +46,10 @@ impl File {
     ) -> Result<Self, Faults> {
         let mut faults = Vec::new();
         let variables = accepted_variables(environment, &mut faults);
-        let overridden = variables.keys().map(|name| setting_of(name)).collect();
+        let overrides = variables
+            .keys()
+            .map(|name| (setting_of(name), name.clone()))
+            .collect();
         let merged = path
             .map_or(Ok(Map::new()), read_toml)
             .and_then(|mut parts| {
@@ -97,7 +59,7 @@ impl File {
         match merged {
             Ok(parts) => Ok(Self {
                 parts,
-                overridden,
+                overrides,
                 faults,
             }),
             Err(fault) => {
@@ -112,14 +74,20 @@ impl File {
         self.parts.contains_key(name)
     }
 
-    /// Reads one table; a missing one is empty. The keys that `read` did not ask for are faults.
+    /// What `read` makes of one table; a missing one is empty.
     pub(super) fn table<T>(&mut self, name: &str, read: impl FnOnce(&mut Table<'_>) -> T) -> T {
         let values = match self.parts.remove(name).map(|value| value.kind) {
             Some(ValueKind::Table(values)) => values,
             // Other kinds were refused while loading.
             Some(_) | None => Map::new(),
         };
-        self.read(name.to_owned(), values, read)
+        Table::read(
+            name.to_owned(),
+            values,
+            &self.overrides,
+            &mut self.faults,
+            read,
+        )
     }
 
     /// Reads a list of tables, one after the other.
@@ -135,7 +103,9 @@ impl File {
         for (index, value) in values.into_iter().enumerate() {
             let path = format!("{name}[{index}]");
             if let ValueKind::Table(values) = value.kind {
-                results.push(self.read(path, values, &mut read));
+                let result =
+                    Table::read(path, values, &self.overrides, &mut self.faults, &mut read);
+                results.push(result);
             } else {
                 let message = format!("expected a table, found {}", shown(&value));
                 self.faults.push(Fault { key: path, message });
@@ -144,20 +114,14 @@ impl File {
         results
     }
 
-    fn read<T>(
-        &mut self,
-        path: String,
-        values: Map<String, Value>,
-        read: impl FnOnce(&mut Table<'_>) -> T,
-    ) -> T {
-        let mut table = Table::new(path, values, &self.overridden, &mut self.faults);
-        let result = read(&mut table);
-        table.refuse_unknown_keys();
-        result
-    }
-
     /// Notes a fault that another reader found.
     pub(super) fn fault(&mut self, fault: Fault) {
+        self.faults.push(fault);
+    }
+
+    /// Notes a fault of a setting that was read before, such as `reorder.hold`.
+    pub(super) fn fault_of(&mut self, setting: &str, message: impl fmt::Display) {
+        let fault = Fault::of_setting(setting.to_owned(), message, &self.overrides);
         self.faults.push(fault);
     }
 
@@ -231,13 +195,6 @@ fn setting_of(variable: &str) -> String {
         .replacen(PREFIX, "", 1)
         .replacen(SEPARATOR, ".", 1)
         .to_ascii_lowercase()
-}
-
-pub(super) fn variable_of(setting: &str) -> String {
-    format!(
-        "{PREFIX}{}",
-        setting.replacen('.', SEPARATOR, 1).to_ascii_uppercase()
-    )
 }
 
 fn read_toml(path: &Path) -> Result<Map<String, Value>, Fault> {

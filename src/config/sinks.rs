@@ -1,0 +1,120 @@
+//! `[[sinks]]`: who gets which records, and how.
+//!
+//! Every sink has the same few keys, and a table named after its kind with the keys of that kind. A
+//! new kind is a variant of `SinkKind`, with a struct that reads its table where it has keys.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
+
+use super::table::{Table, names, words};
+use crate::record::RecordKind;
+use crate::text::quoted;
+
+/// Longest name of a sink: it is a metric's label.
+const NAME_MAX_CHARS: usize = 64;
+
+/// One `[[sinks]]` table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Sink {
+    /// Name of the sink's place in the journal; a new name is a new sink. No default.
+    pub name: String,
+    /// What delivers. No default.
+    pub kind: SinkKind,
+    /// Which records are delivered, at least one. Default: notifications.
+    pub records: Vec<RecordKind>,
+    /// Where a new sink begins. Default: the end of the journal.
+    pub from: StartFrom,
+}
+
+/// What delivers a sink's records, with the settings of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, EnumDiscriminants)]
+#[strum_discriminants(name(SinkKindName), vis(pub(self)))]
+#[strum_discriminants(derive(IntoStaticStr, VariantArray))]
+#[strum_discriminants(strum(serialize_all = "snake_case"))]
+pub enum SinkKind {
+    /// Standard output, one record a line.
+    Stdout,
+}
+
+/// Where in the journal a sink begins whose name is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum StartFrom {
+    /// It gets what is recorded from now on: a week of old notifications would flood a phone.
+    End,
+    /// It gets what the journal still has, too.
+    Start,
+}
+
+impl Sink {
+    /// `None` if name or kind are at fault, as they have no default. `taken` has the names read so
+    /// far, with their tables.
+    pub(super) fn read(
+        table: &mut Table<'_>,
+        taken: &mut BTreeMap<String, String>,
+    ) -> Option<Self> {
+        let kind = SinkKind::read(table);
+        table.require("name", "give each sink a name of its own");
+        let name = table.parsed("name", sink_name);
+        let records = table.choices("records", &RecordKind::ALL.map(|r| (r.as_str(), r)));
+        let from = table.choice("from").unwrap_or(StartFrom::End);
+        let name = name?;
+        if let Some(other) = taken.get(&name) {
+            let message =
+                format!("{name:?} is already the name of {other}; give each sink its own");
+            table.fault("name", message);
+        } else {
+            taken.insert(name.clone(), table.path().to_owned());
+        }
+        Some(Self {
+            name,
+            kind: kind?,
+            records: records.unwrap_or(vec![RecordKind::Notification]),
+            from,
+        })
+    }
+}
+
+impl SinkKind {
+    /// Reads `kind`, and the table of that name.
+    fn read(table: &mut Table<'_>) -> Option<Self> {
+        let kinds = words::<SinkKindName>();
+        table.require("kind", &format!("expected one of: {}", names(&kinds)));
+        let Some(kind) = table.choice::<SinkKindName>("kind") else {
+            // Which of these tables belongs here can't be said.
+            kinds.iter().for_each(|(name, _)| table.ignore(name));
+            return None;
+        };
+        table.table(kind.into(), |_| match kind {
+            SinkKindName::Stdout => Self::Stdout,
+        })
+    }
+}
+
+fn sink_name(text: &str) -> Result<String, String> {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    if text.len() > NAME_MAX_CHARS || !text.chars().all(is_allowed) {
+        return Err(format!(
+            "{} is not a sink's name; \
+             use 1 to {NAME_MAX_CHARS} of the characters a-z, 0-9, _ and -",
+            quoted(text)
+        ));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_name_has_few_characters() {
+        assert!(sink_name(&"a".repeat(64)).is_ok());
+        assert!(sink_name("front_door-2").is_ok());
+        for bad in ["Front", "front door", "tür", &"a".repeat(65)] {
+            assert!(sink_name(bad).is_err(), "{bad}");
+        }
+    }
+}
