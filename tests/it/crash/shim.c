@@ -105,7 +105,8 @@ static bool ends_with(const char *text, const char *end) {
 /* True for the names of the store's files that hold anything, whole paths or not. */
 static bool is_store_file(const char *path, const char *prefix) {
     return strncmp(path, prefix, strlen(prefix)) == 0 && !ends_with(path, "-shm")
-        && !ends_with(path, ".lock") && !ends_with(path, ".ballast");
+        && !ends_with(path, ".lock") && !ends_with(path, ".ballast")
+        && !ends_with(path, ".sock");
 }
 
 /* ── the copy ─────────────────────────────────────────────────────────────────────────────────── */
