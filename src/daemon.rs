@@ -22,7 +22,7 @@ use crate::config::{Pubsub, Settings};
 use crate::engine::Engine;
 use crate::health::Health;
 use crate::http;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsError};
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::sinks::{Progress, Sink};
 use crate::sources::pubsub::{Source, SourceError, SourceEvent};
@@ -60,7 +60,7 @@ pub enum DaemonError {
     SourceEnded,
     /// Two metrics have one name: a defect.
     #[error("failed to register the metrics")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] MetricsError),
 }
 
 impl DaemonError {

@@ -6,6 +6,8 @@
 mod observe;
 mod register;
 
+/// Why a metric can't be registered: two have one name.
+pub use prometheus::Error as MetricsError;
 use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };

@@ -25,8 +25,8 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
-    /// A state, and what its stream's task listens to. One request to reopen at a time is enough: each makes
-    /// the stream open anew.
+    /// A state, and what its stream's task listens to. One request to reopen at a time is enough:
+    /// each makes the stream open anew.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, mpsc::Receiver<Reopen>) {
         let (reopen, reopens) = mpsc::channel(1);
         let (waiting_since, is_up) = (AtomicI64::new(NOT_WAITING), AtomicBool::new(false));
