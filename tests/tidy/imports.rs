@@ -277,6 +277,7 @@ mod self_test {
             "fn f() { use crate::a::A; }",
             "use crate::a::*;\nfn f(a: A) {}",
             "use crate::a as c;\nfn f(a: c::A) {}",
+            "use crate::a::{self as c};\nfn f(a: c::A) {}",
             "mod inner { use super::super::a::A; }",
             "fn f() { 0..crate::a::A }",
             "macro_rules! m { () => { $crate::a::A } }",
@@ -315,6 +316,16 @@ mod self_test {
             found(&[front, files[1], user]),
             ["src/front/back.rs:1 `User` -> src/user.rs:1 `Back`"]
         );
+    }
+
+    #[test]
+    fn a_function_of_a_modules_name_does_not_hide_it() {
+        let files = [
+            ("a", "use crate::b::parse::P;\npub struct A;"),
+            ("b", "pub mod parse;\npub fn parse() {}"),
+            ("b/parse", "use crate::a::A;\npub struct P;"),
+        ];
+        assert_eq!(found(&files), ["src/a.rs:1 `P` -> src/b/parse.rs:1 `A`"]);
     }
 
     #[test]
