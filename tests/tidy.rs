@@ -373,12 +373,27 @@ fn imports_make_no_circle(files: &[RustFile]) -> Vec<Fault> {
 
 const MAP: &str = "ARCHITECTURE.md";
 
-/// The code map names each module, and nothing that is not there.
-fn code_map_is_true(
-    text: &str,
-    modules: &BTreeSet<String>,
-    exists: impl Fn(&str) -> bool,
-) -> Vec<Fault> {
+/// Documents that name files of the repository.
+const DOCUMENTS: &[&str] = &[MAP, "README.md"];
+
+/// What a document says of files is true only while they exist.
+fn named_paths_exist(document: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        for path in named_paths(content).filter(|path| !exists(path)) {
+            faults.push(Fault {
+                path: document.to_owned(),
+                line,
+                message: format!("`{path}` does not exist"),
+            });
+        }
+    }
+    faults
+}
+
+/// The code map names each module at the top of `src` and each folder below it. A folder stands for
+/// the file of the same name too.
+fn code_map_is_complete(text: &str, files: &[String]) -> Vec<Fault> {
     let fault = |line, message| Fault {
         path: MAP.to_owned(),
         line,
@@ -387,34 +402,41 @@ fn code_map_is_true(
     let Some((start, section)) = code_map(text) else {
         return vec![fault(1, "no section \"Code map\"".to_owned())];
     };
-    let mut faults = Vec::new();
-    let mut mapped = BTreeSet::new();
-    for (line, content) in (start..).zip(section) {
-        for path in content
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter(|text| is_mapped_path(text))
-        {
-            mapped.insert(path);
-            if !exists(path) {
-                faults.push(fault(line, format!("`{path}` does not exist")));
-            }
-        }
-    }
-    for module in modules
-        .iter()
-        .filter(|module| !mapped.contains(module.as_str()))
-    {
-        faults.push(fault(start, format!("`{module}` is not in the code map")));
-    }
-    faults
+    let mapped: BTreeSet<&str> = section.into_iter().flat_map(named_paths).collect();
+    let folders: BTreeSet<&str> = files.iter().flat_map(|path| folders_of(path)).collect();
+    let top = files.iter().filter(|path| path.matches('/').count() == 1);
+    let top = top.map(String::as_str).filter(|path| {
+        let folder = format!("{}/", path.trim_end_matches(".rs"));
+        !folders.contains(folder.as_str())
+    });
+    let unmapped = top.chain(folders.iter().copied());
+    unmapped
+        .filter(|path| !mapped.contains(path))
+        .map(|path| fault(start, format!("`{path}` is not in the code map")))
+        .collect()
 }
 
-fn is_mapped_path(text: &str) -> bool {
-    ["src/", "tests/", "fixtures/", "scripts/"]
-        .iter()
-        .any(|folder| text.starts_with(folder))
+/// The folders below `src` that a file is in, each with its last `/`.
+fn folders_of(path: &str) -> Vec<&str> {
+    let ends = path.match_indices('/').map(|(at, _)| at + 1);
+    ends.skip(1).map(|end| &path[..end]).collect()
+}
+
+/// The paths of files and folders that a line of a document has in backticks.
+fn named_paths(line: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: [&str; 8] = [
+        "src/",
+        "tests/",
+        "benches/",
+        "fixtures/",
+        "scripts/",
+        "systemd/",
+        "deploy/",
+        ".ci/",
+    ];
+    let quoted = line.split('`').skip(1).step_by(2);
+    let words = quoted.flat_map(|text| text.split(' '));
+    words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
 }
 
 /// The lines of the section "Code map" and the number of the first of them. It reaches from its
@@ -569,15 +591,21 @@ mod the_tree {
     }
 
     #[test]
-    fn code_map_names_every_module_and_only_what_exists() -> io::Result<()> {
-        let text = fs::read_to_string(root().join(MAP)).unwrap_or_default();
-        let modules = rust_files("src")?
+    fn documents_name_what_exists_and_the_code_map_all_modules() -> io::Result<()> {
+        let mut faults = Vec::new();
+        for document in DOCUMENTS {
+            let text = fs::read_to_string(root().join(document))?;
+            faults.extend(named_paths_exist(document, &text, |path| {
+                root().join(path).exists()
+            }));
+        }
+        let files: Vec<String> = rust_files("src")?
             .into_iter()
             .map(|file| file.path)
             .collect();
-        expect_none(&code_map_is_true(&text, &modules, |path| {
-            root().join(path).exists()
-        }));
+        let map = fs::read_to_string(root().join(MAP))?;
+        faults.extend(code_map_is_complete(&map, &files));
+        expect_none(&faults);
         Ok(())
     }
 }
@@ -743,30 +771,52 @@ mod self_test {
     }
 
     #[test]
-    fn a_false_code_map_is_found() {
-        let modules = ["src/a.rs", "src/b.rs"].map(str::to_owned).into();
+    fn a_path_that_does_not_exist_is_found() {
+        let exists = |path: &str| matches!(path, "src/a.rs" | "scripts/test");
         let find = |text: &str| -> Vec<String> {
-            let exists = |path: &str| matches!(path, "src/a.rs" | "src/b.rs" | "tests/it/");
-            code_map_is_true(text, &modules, exists)
-                .iter()
-                .map(Fault::to_string)
-                .collect()
+            let faults = named_paths_exist("README.md", text, exists);
+            faults.iter().map(Fault::to_string).collect()
+        };
+        let none: [&str; 0] = [];
+        let good = "`src/a.rs`, src/b.rs, `a/src/b.rs`\n`scripts/test --all`";
+        assert_eq!(find(good), none);
+        assert_eq!(
+            find(&format!("{good}\n`src/b.rs`, `scripts/gone`\n")),
+            [
+                "README.md:3: `src/b.rs` does not exist",
+                "README.md:3: `scripts/gone` does not exist",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gap_in_the_code_map_is_found() {
+        let files = [
+            "src/a.rs",
+            "src/b.rs",
+            "src/b/c.rs",
+            "src/b/d/e.rs",
+            "src/lib.rs",
+        ];
+        let files = files.map(str::to_owned);
+        let find = |text: &str| -> Vec<String> {
+            let faults = code_map_is_complete(text, &files);
+            faults.iter().map(Fault::to_string).collect()
         };
         let none: [&str; 0] = [];
         let good =
-            "# A\n## Code map\n`src/a.rs`\n### In\n- `src/b.rs`, `tests/it/`, `x/y`\n## Then\n";
+            "# A\n## Code map\n`src/a.rs`\n### In\n- `src/b/`, `src/b/d/` `src/lib.rs`\n## B\n";
         assert_eq!(find(good), none);
         assert_eq!(
             find("# A\n"),
             ["ARCHITECTURE.md:1: no section \"Code map\""]
         );
-        assert_eq!(find(&format!("{good}`src/gone.rs`")), none);
         assert_eq!(
-            find("## Code map\n`src/a.rs`\n`src/gone.rs`\n## Then\n`src/b.rs`\n"),
+            find("\n## Code map\n`src/b.rs` `src/b/d/` `src/lib.rs`\n## B\n`src/a.rs`"),
             [
-                "ARCHITECTURE.md:3: `src/gone.rs` does not exist",
-                "ARCHITECTURE.md:1: `src/b.rs` is not in the code map",
-            ],
+                "ARCHITECTURE.md:2: `src/a.rs` is not in the code map",
+                "ARCHITECTURE.md:2: `src/b/` is not in the code map",
+            ]
         );
     }
 
