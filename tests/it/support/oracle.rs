@@ -1,4 +1,4 @@
-//! Judges a service from outside: by what was sent, what was acked, what its sink printed and what
+//! Checks a service from outside: by what was sent, what was acked, what its sink printed and what
 //! is in its store. It shares no code with the product, and reads only JSON and SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
