@@ -419,7 +419,7 @@ fn code_map_is_complete(text: &str, files: &[String]) -> Vec<Fault> {
 /// The folders below `src` that a file is in, each with its last `/`.
 fn folders_of(path: &str) -> Vec<&str> {
     let ends = path.match_indices('/').map(|(at, _)| at + 1);
-    ends.skip(1).map(|end| &path[..end]).collect()
+    ends.skip(1).filter_map(|end| path.get(..end)).collect()
 }
 
 /// The paths of files and folders that a line of a document has in backticks.

@@ -156,11 +156,11 @@ impl Tree {
             rest = after;
         }
         let is_ours = rest.len() < path.len() || self.knows(start, &rest[0]);
-        match self.descend(start, rest, seen) {
-            // A crate, a name of the prelude, a parameter, a variable.
-            Found::Nothing if !is_ours => Found::Outside,
-            found => found,
+        let found = self.descend(start, rest, seen);
+        if matches!(found, Found::Nothing) && !is_ours {
+            return Found::Outside; // a crate, a name of the prelude, a parameter, a variable
         }
+        found
     }
 
     /// Whether a module says itself what this name is.
@@ -213,23 +213,22 @@ impl Tree {
         rest: &[String],
         seen: &mut BTreeSet<(ModulePath, String)>,
     ) -> Found {
-        let by_name = module
-            .imports
-            .iter()
-            .filter(|import| import.name == rest[0]);
+        let mut imports = module.imports.iter();
+        let by_name = imports.find(|import| import.name == rest[0]);
         let globs = module.imports.iter().filter(|import| import.name == "*");
-        for import in by_name.chain(globs) {
-            let after = if import.name == "*" { rest } else { &rest[1..] };
-            let found = match self.find(path, &import.what.path, seen) {
-                Found::Module(target) => self.descend(&target, after, seen),
-                // The variants of an enum: the import itself is what uses its file.
-                Found::Item { .. } if import.name == "*" => Found::Nothing,
-                found => found,
+        if let Some(import) = by_name {
+            return match self.find(path, &import.what.path, seen) {
+                Found::Module(target) => self.descend(&target, &rest[1..], seen),
+                found @ (Found::Item { .. } | Found::Outside | Found::Nothing) => found,
             };
-            if !matches!(found, Found::Nothing | Found::Outside) {
-                return found;
-            }
-            if import.name != "*" {
+        }
+        for import in globs {
+            // Of an enum's variants nothing is known here: the import itself is what uses its file.
+            let Found::Module(target) = self.find(path, &import.what.path, seen) else {
+                continue;
+            };
+            let found = self.descend(&target, rest, seen);
+            if matches!(found, Found::Item { .. } | Found::Module(_)) {
                 return found;
             }
         }
