@@ -1,4 +1,4 @@
-//! Metrics and health over HTTP (contract, section 6). Shows no personal data.
+//! Metrics and health over HTTP (REFERENCE.md, section 6). Shows no personal data.
 //!
 //! A connection carries one request. Their number and their time are bounded, so that clients that
 //! are slow or never finish hold up neither others for long, nor the end.

@@ -1,4 +1,4 @@
-//! Every metric on one page (contract, section 5).
+//! Every metric on one page (REFERENCE.md, section 5).
 //!
 //! Label values come from fixed sets, and every series starts at 0, so that the first failure is
 //! visible to an alert. No device, user or thread is ever a label.
