@@ -28,4 +28,4 @@ scenario := "fixtures/scenarios/s1_doorbell_with_clip.jsonl"
 
 # a doorbell rings: captured messages in, notifications out
 demo FILE=scenario:
-    cargo run --locked --quiet -- replay {{ FILE }}
+    cargo run --locked -- replay --records notification {{ FILE }}

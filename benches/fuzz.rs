@@ -94,7 +94,7 @@ fn live(corpus: &Corpus, seed: u64, total: &mut Total) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What all lives came to.
+/// What all lives did, summed up.
 #[derive(Default)]
 struct Total {
     lives: u64,

@@ -105,7 +105,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What a subject came to in a flood.
+/// What a subject reached in a flood.
 #[derive(Debug)]
 struct Flooded {
     /// Messages acked a second.
@@ -118,7 +118,7 @@ struct Flooded {
 
 fn print_rates(bare: Vec<f64>, [run, client, memory]: [Vec<Flooded>; 3]) {
     let rates = |runs: &[Flooded]| runs.iter().map(|run| run.rate).collect::<Vec<_>>();
-    // Of neighbours: disks and machines have their moods.
+    // Within one round: the speed of disks and machines changes over time.
     let ratio = |of: &[Flooded], to: &[f64]| {
         median(of.iter().zip(to).map(|(run, to)| run.rate / to).collect())
     };

@@ -25,7 +25,7 @@ use crate::http::listener::Server;
 use crate::http::ops::{self, Ops};
 use crate::ingest::{self, Admin, Ingest, Inputs, Reports};
 use crate::journal::Journal;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, MetricsError};
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::sinks::Sink;
 use crate::sources::pubsub::{Source, SourceError};
@@ -70,7 +70,7 @@ pub enum DaemonError {
     TaskEnded { name: String, why: String },
     /// Two metrics have one name: a defect.
     #[error("failed to register the metrics")]
-    Metrics(#[from] prometheus::Error),
+    Metrics(#[from] MetricsError),
 }
 
 impl DaemonError {
@@ -154,7 +154,7 @@ impl Daemon {
             Ok(())
         });
         let store = tokio::task::block_in_place(open)?;
-        let pipeline = tokio::task::block_in_place(|| {
+        let mut pipeline = tokio::task::block_in_place(|| {
             Pipeline::open(store, PipelineSettings::from(settings))
         })?;
         let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
@@ -171,8 +171,9 @@ impl Daemon {
         let (settle, settled) = mpsc::channel(SETTLEMENTS);
         let (ask, asked) = mpsc::channel(ADMIN);
         let sinks = daemon.start_sinks(settings, &pipeline, &reports, &settle)?;
+        pipeline.set_sinks(sinks);
         daemon.start_admin(&pipeline, ask);
-        daemon.start_ingest(pipeline, sinks, &reports, source, settled, asked)?;
+        daemon.start_ingest(pipeline, &reports, source, settled, asked)?;
         health.beat(reports.clock.now());
         started.get_or_init(|| reports.clock.clone());
         health.set_ready();
@@ -260,7 +261,6 @@ impl Daemon {
     fn start_ingest(
         &mut self,
         pipeline: Pipeline,
-        sinks: Vec<SinkStart>,
         reports: &Reports,
         source: Source,
         settled: mpsc::Receiver<Settlement>,
@@ -276,7 +276,7 @@ impl Daemon {
             stop: self.stops.stop.subscribe(),
             end: self.stops.end.subscribe(),
         };
-        let ingest = Ingest::new(pipeline, sinks, reports.clone());
+        let ingest = Ingest::new(pipeline, reports.clone());
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()

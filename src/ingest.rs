@@ -27,7 +27,7 @@ use crate::journal::Journal;
 use crate::metrics::Metrics;
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sources::{Delivery, SourceId};
-use crate::store::{self, Settlement, SinkStart, StoreError};
+use crate::store::{Settlement, StoreError};
 use crate::text::error_chain;
 
 /// Time between two batches, in which the second one gathers: it bounds the commits a second, and
@@ -94,8 +94,6 @@ pub struct Reports {
 pub struct Ingest {
     pipeline: Pipeline,
     reports: Reports,
-    /// The sinks of the settings, until the store knows them.
-    sinks: Option<Vec<SinkStart>>,
     batch: Vec<DecodedDelivery>,
     /// A batch that the store could not take. Nothing is received until it is committed.
     held: Vec<Delivery>,
@@ -107,8 +105,7 @@ pub struct Ingest {
 }
 
 impl Ingest {
-    /// Goes on with a pipeline whose store shall know these sinks.
-    pub fn new(pipeline: Pipeline, sinks: Vec<SinkStart>, reports: Reports) -> Self {
+    pub fn new(pipeline: Pipeline, reports: Reports) -> Self {
         if let Some(engine) = pipeline.engine() {
             let pending = engine.pending() as u64;
             let messages = &reports.metrics.messages;
@@ -119,7 +116,6 @@ impl Ingest {
         Self {
             pipeline,
             reports,
-            sinks: Some(sinks),
             batch: Vec::with_capacity(MAX_BATCH),
             held: Vec::new(),
             flushed_at: ClockTime::default(),
@@ -300,7 +296,6 @@ impl Ingest {
                 "acked messages come again: acks don't arrive; {advice}"
             );
         }
-        self.set_sinks()?;
         upkeep::run(&mut self.pipeline, now, &self.reports.metrics)?;
         self.retry = RETRY.0;
         self.reports.health.set_store_works(true);
@@ -363,16 +358,6 @@ impl Ingest {
         {
             metrics.engine.show_graph(engine);
         }
-    }
-
-    /// Tells the store which sinks there are, once: on a full disk it has to wait.
-    fn set_sinks(&mut self) -> Result<(), StoreError> {
-        if let Some(sinks) = &self.sinks {
-            let admin = store::Admin::SetSinks(sinks.clone());
-            self.pipeline.administer(vec![admin])?;
-            self.sinks = None;
-        }
-        Ok(())
     }
 
     fn show(&self) {

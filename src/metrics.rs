@@ -10,6 +10,8 @@ mod register;
 mod sinks;
 mod store;
 
+/// Why a metric can't be registered: two have one name.
+pub use prometheus::Error as MetricsError;
 use prometheus::{Encoder, Registry, TextEncoder};
 
 use self::engine::EngineMetrics;

@@ -9,13 +9,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use crate::clock::Stopwatch;
-use crate::engine::change::{Quarantined, Tally};
+use crate::engine::change::{Changes, Quarantined, Tally};
 use crate::engine::{Arrival, Engine, EngineSettings};
 use crate::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason, ReceivedAt, Reject};
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
-use crate::store::{Admin, Commit, JournalRow, Retention, Settlement, StoreError, Upkeep, Writer};
+use crate::store::{
+    Admin, Commit, JournalRow, Retention, Settlement, SinkStart, StoreError, Upkeep, Writer,
+};
 
 /// Most messages of one step, and so of one transaction: at 256 the sync of the log costs each
 /// message little, and a step stays within milliseconds.
@@ -124,6 +126,9 @@ pub struct Pipeline {
     store: Writer,
     /// `None` after a failed commit: what it held was never written, so it is thrown away.
     engine: Option<Engine>,
+    /// The sinks of the settings, until the store knows them: written by the next commit, so that no
+    /// record is committed before a new sink has its place.
+    new_sinks: Option<Vec<SinkStart>>,
     /// How far sinks have come: written by the next commit, whatever that is for.
     settled: BTreeMap<String, Settlement>,
     /// Every message of this process and what was pending at its start.
@@ -143,6 +148,7 @@ impl Pipeline {
             settings,
             store,
             engine,
+            new_sinks: None,
             settled: BTreeMap::new(),
             received,
             accounted: 0,
@@ -256,16 +262,13 @@ impl Pipeline {
             tally: changes.tally.clone(),
             ..Committed::default()
         };
-        let commit = Commit {
-            changes,
-            settled: self.settled.values().cloned().collect(),
-            admin: Vec::new(),
-        };
+        let commit = self.commit(changes, Vec::new());
         if !commit.is_empty() {
             tracing::trace!("committing");
             let watch = Stopwatch::start();
             committed.records = self.store.commit(commit)?.records;
             committed.commit_seconds = Some(watch.seconds());
+            self.new_sinks = None;
             self.settled.clear();
         }
         self.engine = Some(engine);
@@ -280,6 +283,11 @@ impl Pipeline {
             Some(engine) => Ok(engine),
             None => Ok(Engine::restore(self.settings.engine, self.store.restore()?)),
         }
+    }
+
+    /// Names the sinks of the settings, to be written by the next commit.
+    pub fn set_sinks(&mut self, sinks: Vec<SinkStart>) {
+        self.new_sinks = Some(sinks);
     }
 
     /// Takes how far a sink has come, to be written by the next commit. Until then a later one of
@@ -299,14 +307,22 @@ impl Pipeline {
 
     /// Does what an operator asked for; returns how many rows each request affected.
     pub fn administer(&mut self, admin: Vec<Admin>) -> Result<Vec<usize>, StoreError> {
-        let commit = Commit {
-            settled: self.settled.values().cloned().collect(),
-            admin,
-            ..Commit::default()
-        };
-        let committed = self.store.commit(commit)?;
+        let requests = admin.len();
+        let commit = self.commit(Changes::default(), admin);
+        let mut affected = self.store.commit(commit)?.affected;
+        self.new_sinks = None;
         self.settled.clear();
-        Ok(committed.affected)
+        Ok(affected.split_off(affected.len() - requests))
+    }
+
+    /// One transaction: what a step changed or an operator asked for, with what waits for one.
+    fn commit(&self, changes: Changes, requests: Vec<Admin>) -> Commit {
+        let new_sinks = self.new_sinks.clone().map(Admin::SetSinks);
+        Commit {
+            changes,
+            settled: self.settled.values().cloned().collect(),
+            admin: new_sinks.into_iter().chain(requests).collect(),
+        }
     }
 
     /// Keeps the store within its retention, if that is due: see [`Writer::upkeep`].

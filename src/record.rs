@@ -1,4 +1,4 @@
-//! A journal record as a structured-mode CloudEvent (contract, section 3).
+//! A journal record as a structured-mode CloudEvent (REFERENCE.md, section 3).
 //!
 //! Pure: turns what the engine decided into the JSON that others rely on. It decides nothing.
 
@@ -61,7 +61,7 @@ pub struct Record {
     number_at: usize,
 }
 
-/// The place of a sequence: 20 digits (contract, section 3), enough for any `u64`.
+/// The place of a sequence: 20 digits (REFERENCE.md, section 3), enough for any `u64`.
 const UNNUMBERED: &str = "00000000000000000000";
 
 /// What ends the head, right behind the sequence, and what stands there instead to let data follow.
@@ -258,7 +258,7 @@ pub fn array<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     format!("[{}]", texts.collect::<Vec<_>>().join(","))
 }
 
-/// The graph as contract section 4 has it.
+/// The graph as section 4 of REFERENCE.md has it.
 pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
     serde_json::json!({ "resources": resources.collect::<Vec<_>>() })
 }

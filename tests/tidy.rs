@@ -4,6 +4,10 @@
 //! `self_test` shows of each rule that it can fail. Function lengths and clock reads are
 //! clippy's part: see `clippy.toml`.
 
+#[path = "tidy/imports.rs"]
+mod imports;
+#[path = "tidy/modules.rs"]
+mod modules;
 #[path = "tidy/rust_file.rs"]
 mod rust_file;
 
@@ -12,6 +16,7 @@ use std::fmt;
 use std::path::Path;
 use std::{fs, io};
 
+use imports::Imports;
 use rust_file::{Line, Part, RustFile, is_word_char};
 
 /// Lines a file of `src` may have before its tests. What is longer has more than one subject.
@@ -97,6 +102,11 @@ const HOMES: &[Home] = &[
         files: &["src/main.rs", "src/cli.rs", "src/cli/"],
         instead: "define a typed error",
     },
+    Home {
+        names: &[Name::Below("prometheus")],
+        files: METRICS,
+        instead: "give `Metrics` a method for what is to be counted",
+    },
 ];
 
 /// Words that mean "not finished". They are put together here, so that this file may hold them.
@@ -113,7 +123,10 @@ const UNFINISHED_CODE: &[&str] = &[
     concat!("#[", "ignore"),
 ];
 
-/// What the metrics' names begin with.
+/// Where metrics are registered, without their prefix.
+const METRICS: &[&str] = &["src/metrics.rs", "src/metrics/"];
+
+/// What the registry puts before the names of all metrics.
 const METRIC_PREFIX: &str = "hearthd_";
 
 // ── the rules ────────────────────────────────────────────────────────────────────────────────────
@@ -200,7 +213,7 @@ fn core_names_no_runtime(file: &RustFile) -> Vec<Fault> {
     faults
 }
 
-/// Clocks, the end of the process, and untyped errors have one home each.
+/// Clocks, the end of the process, untyped errors and metrics have one home each.
 fn names_stay_at_home(file: &RustFile) -> Vec<Fault> {
     let mut faults = Vec::new();
     for (line, name) in file
@@ -219,19 +232,42 @@ fn names_stay_at_home(file: &RustFile) -> Vec<Fault> {
     faults
 }
 
-/// All metrics are on one page. Tests may ask for one by its name.
-fn only_metrics_names_a_metric(file: &RustFile) -> Vec<Fault> {
-    if file.is_in(&["src/metrics.rs"]) {
+/// The names under which `src/metrics` registers metrics: texts of several words joined by `_`.
+fn metric_names(files: &[RustFile]) -> BTreeSet<String> {
+    let is_name = |text: &str| {
+        let is_name_char = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        text.contains('_') && text.chars().all(is_name_char)
+    };
+    let mut names = BTreeSet::new();
+    for file in files.iter().filter(|file| file.is_in(METRICS)) {
+        for line in file.code_lines() {
+            let literals = line.1.only(Part::Literal);
+            let texts = literals.split('"').filter(|text| is_name(text));
+            names.extend(texts.map(str::to_owned));
+        }
+    }
+    names
+}
+
+/// What is measured, and under which name, is decided in one place; tests may ask for a metric by
+/// its name. The other half of this fence is in [`HOMES`]: who can't name `prometheus` can't
+/// register a metric.
+fn only_metrics_names_a_metric(file: &RustFile, metrics: &BTreeSet<String>) -> Vec<Fault> {
+    if file.is_in(METRICS) {
         return Vec::new();
     }
-    let names_metric = |text: &str| words(text).any(|word| word.starts_with(METRIC_PREFIX));
-    let before_tests = file
-        .numbered()
-        .take_while(|(line, _)| *line < file.tests_from);
-    before_tests
-        .filter(|(_, line)| names_metric(&line.only(Part::Literal)))
-        .map(|(line, _)| Fault::new(file, line, "only src/metrics.rs may name a metric"))
-        .collect()
+    let is_metric = |word: &str| {
+        let name = word.strip_prefix(METRIC_PREFIX);
+        name.is_some() || metrics.contains(word)
+    };
+    let mut faults = Vec::new();
+    for (line, content) in file.code_lines() {
+        for word in words(&content.only(Part::Literal)).filter(|word| is_metric(word)) {
+            let message = format!("only {} may name a metric: `{word}`", METRICS.join(", "));
+            faults.push(Fault::new(file, line, message));
+        }
+    }
+    faults
 }
 
 fn files_are_short(file: &RustFile) -> Vec<Fault> {
@@ -307,14 +343,57 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c| !is_word_char(c))
 }
 
+/// Files that use each other, directly or over others, can only be understood and changed together.
+fn imports_make_no_circle(files: &[RustFile]) -> Vec<Fault> {
+    let (imports, unresolved) = Imports::of(files);
+    // A path that leads nowhere would hide what it uses.
+    let unresolved = unresolved.iter().map(|unresolved| Fault {
+        path: unresolved.file.clone(),
+        line: unresolved.what.line,
+        message: format!(
+            "found nothing at the end of `{}`",
+            unresolved.what.path.join("::")
+        ),
+    });
+    let circles = imports.circles();
+    let circles = circles.iter().map(|circle| {
+        let ties = imports.ties(circle);
+        let uses: Vec<String> = ties
+            .iter()
+            .map(|(from, to, tie)| format!("{from} uses {tie} of {to}"))
+            .collect();
+        Fault {
+            path: ties[0].0.to_owned(),
+            line: ties[0].2.line,
+            message: format!("a circle of imports: {}", uses.join("; ")),
+        }
+    });
+    unresolved.chain(circles).collect()
+}
+
 const MAP: &str = "ARCHITECTURE.md";
 
-/// The code map names each module, and nothing that is not there.
-fn code_map_is_true(
-    text: &str,
-    modules: &BTreeSet<String>,
-    exists: impl Fn(&str) -> bool,
-) -> Vec<Fault> {
+/// Documents that name files of the repository.
+const DOCUMENTS: &[&str] = &[MAP, "README.md"];
+
+/// What a document says of files is true only while they exist.
+fn named_paths_exist(document: &str, text: &str, exists: impl Fn(&str) -> bool) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    for (line, content) in (1..).zip(text.lines()) {
+        for path in named_paths(content).filter(|path| !exists(path)) {
+            faults.push(Fault {
+                path: document.to_owned(),
+                line,
+                message: format!("`{path}` does not exist"),
+            });
+        }
+    }
+    faults
+}
+
+/// The code map names each module at the top of `src` and each folder below it. A folder stands for
+/// the file of the same name too.
+fn code_map_is_complete(text: &str, files: &[String]) -> Vec<Fault> {
     let fault = |line, message| Fault {
         path: MAP.to_owned(),
         line,
@@ -323,34 +402,41 @@ fn code_map_is_true(
     let Some((start, section)) = code_map(text) else {
         return vec![fault(1, "no section \"Code map\"".to_owned())];
     };
-    let mut faults = Vec::new();
-    let mut mapped = BTreeSet::new();
-    for (line, content) in (start..).zip(section) {
-        for path in content
-            .split('`')
-            .skip(1)
-            .step_by(2)
-            .filter(|text| is_mapped_path(text))
-        {
-            mapped.insert(path);
-            if !exists(path) {
-                faults.push(fault(line, format!("`{path}` does not exist")));
-            }
-        }
-    }
-    for module in modules
-        .iter()
-        .filter(|module| !mapped.contains(module.as_str()))
-    {
-        faults.push(fault(start, format!("`{module}` is not in the code map")));
-    }
-    faults
+    let mapped: BTreeSet<&str> = section.into_iter().flat_map(named_paths).collect();
+    let folders: BTreeSet<&str> = files.iter().flat_map(|path| folders_of(path)).collect();
+    let top = files.iter().filter(|path| path.matches('/').count() == 1);
+    let top = top.map(String::as_str).filter(|path| {
+        let folder = format!("{}/", path.trim_end_matches(".rs"));
+        !folders.contains(folder.as_str())
+    });
+    let unmapped = top.chain(folders.iter().copied());
+    unmapped
+        .filter(|path| !mapped.contains(path))
+        .map(|path| fault(start, format!("`{path}` is not in the code map")))
+        .collect()
 }
 
-fn is_mapped_path(text: &str) -> bool {
-    ["src/", "tests/", "fixtures/", "scripts/"]
-        .iter()
-        .any(|folder| text.starts_with(folder))
+/// The folders below `src` that a file is in, each with its last `/`.
+fn folders_of(path: &str) -> Vec<&str> {
+    let ends = path.match_indices('/').map(|(at, _)| at + 1);
+    ends.skip(1).filter_map(|end| path.get(..end)).collect()
+}
+
+/// The paths of files and folders that a line of a document has in backticks.
+fn named_paths(line: &str) -> impl Iterator<Item = &str> {
+    const FOLDERS: [&str; 8] = [
+        "src/",
+        "tests/",
+        "benches/",
+        "fixtures/",
+        "scripts/",
+        "systemd/",
+        "deploy/",
+        ".ci/",
+    ];
+    let quoted = line.split('`').skip(1).step_by(2);
+    let words = quoted.flat_map(|text| text.split(' '));
+    words.filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
 }
 
 /// The lines of the section "Code map" and the number of the first of them. It reaches from its
@@ -450,13 +536,28 @@ mod the_tree {
     }
 
     #[test]
-    fn clocks_exits_and_untyped_errors_stay_at_home() -> io::Result<()> {
+    fn clocks_exits_untyped_errors_and_metrics_stay_at_home() -> io::Result<()> {
         check(&["src"], names_stay_at_home)
     }
 
     #[test]
-    fn metrics_are_on_one_page() -> io::Result<()> {
-        check(&["src"], only_metrics_names_a_metric)
+    fn metrics_are_named_in_one_place() -> io::Result<()> {
+        let files = rust_files("src")?;
+        let names = metric_names(&files);
+        // A fence around nothing holds always.
+        let known = ["messages_received_total", "sink_up", "build_info"];
+        assert!(known.iter().all(|name| names.contains(*name)), "{names:?}");
+        let faults = files
+            .iter()
+            .flat_map(|file| only_metrics_names_a_metric(file, &names));
+        expect_none(&faults.collect::<Vec<_>>());
+        Ok(())
+    }
+
+    #[test]
+    fn no_files_import_each_other() -> io::Result<()> {
+        expect_none(&imports_make_no_circle(&rust_files("src")?));
+        Ok(())
     }
 
     #[test]
@@ -490,15 +591,21 @@ mod the_tree {
     }
 
     #[test]
-    fn code_map_names_every_module_and_only_what_exists() -> io::Result<()> {
-        let text = fs::read_to_string(root().join(MAP)).unwrap_or_default();
-        let modules = rust_files("src")?
+    fn documents_name_what_exists_and_the_code_map_all_modules() -> io::Result<()> {
+        let mut faults = Vec::new();
+        for document in DOCUMENTS {
+            let text = fs::read_to_string(root().join(document))?;
+            faults.extend(named_paths_exist(document, &text, |path| {
+                root().join(path).exists()
+            }));
+        }
+        let files: Vec<String> = rust_files("src")?
             .into_iter()
             .map(|file| file.path)
             .collect();
-        expect_none(&code_map_is_true(&text, &modules, |path| {
-            root().join(path).exists()
-        }));
+        let map = fs::read_to_string(root().join(MAP))?;
+        faults.extend(code_map_is_complete(&map, &files));
+        expect_none(&faults);
         Ok(())
     }
 }
@@ -586,14 +693,30 @@ mod self_test {
 
     #[test]
     fn a_metric_named_elsewhere_is_found() {
-        let text = "f(\"hearthd_threads_open\");\nhearthd_f();\ng(\"my_hearthd_x\"); // hearthd_x";
-        assert_eq!(
-            faults(only_metrics_names_a_metric, "src/http.rs", text),
-            [1]
-        );
-        assert!(faults(only_metrics_names_a_metric, "src/metrics.rs", text).is_empty());
-        let text = format!("#[cfg(test)]\nmod tests {{\n{text}\n}}");
-        assert!(faults(only_metrics_names_a_metric, "src/http.rs", &text).is_empty());
+        let page =
+            "fn f() {\n    r.gauge(\"sink_up\", \"0 if it failed.\", \"sink\", &[\"a b_c\"]);\n}\n";
+        let tests = "#[cfg(test)]\nmod tests {\n    const A: &str = \"not_one\";\n}";
+        let page = [
+            RustFile::new(
+                "src/metrics.rs",
+                "r.counter(\n    \"acks_total\",\n    \"Acks.\",\n);",
+            ),
+            RustFile::new("src/metrics/sinks.rs", &format!("{page}{tests}")),
+            RustFile::new("src/sinks.rs", "f(\"not_one_either\");"),
+        ];
+        let names = metric_names(&page);
+        assert_eq!(names, ["acks_total", "sink_up"].map(str::to_owned).into());
+
+        let text = "f(\"acks_total\");\ng(\"see hearthd_sink_up\");\nh(\"hearthd_gone\");\n\
+             i(\"my_acks_total, my_hearthd_x, sink\"); // sink_up, hearthd_sink_up\nhearthd_f();\n";
+        let find = |path, text: &str| -> Vec<usize> {
+            let faults = only_metrics_names_a_metric(&RustFile::new(path, text), &names);
+            faults.iter().map(|fault| fault.line).collect()
+        };
+        assert_eq!(find("src/http.rs", text), [1, 2, 3]);
+        assert_eq!(find("src/metrics/sinks.rs", text), [0; 0]);
+        let in_tests = format!("#[cfg(test)]\nmod tests {{\n{text}\n}}");
+        assert_eq!(find("src/http.rs", &in_tests), [0; 0]);
     }
 
     #[test]
@@ -648,30 +771,52 @@ mod self_test {
     }
 
     #[test]
-    fn a_false_code_map_is_found() {
-        let modules = ["src/a.rs", "src/b.rs"].map(str::to_owned).into();
+    fn a_path_that_does_not_exist_is_found() {
+        let exists = |path: &str| matches!(path, "src/a.rs" | "scripts/test");
         let find = |text: &str| -> Vec<String> {
-            let exists = |path: &str| matches!(path, "src/a.rs" | "src/b.rs" | "tests/it/");
-            code_map_is_true(text, &modules, exists)
-                .iter()
-                .map(Fault::to_string)
-                .collect()
+            let faults = named_paths_exist("README.md", text, exists);
+            faults.iter().map(Fault::to_string).collect()
+        };
+        let none: [&str; 0] = [];
+        let good = "`src/a.rs`, src/b.rs, `a/src/b.rs`\n`scripts/test --all`";
+        assert_eq!(find(good), none);
+        assert_eq!(
+            find(&format!("{good}\n`src/b.rs`, `scripts/gone`\n")),
+            [
+                "README.md:3: `src/b.rs` does not exist",
+                "README.md:3: `scripts/gone` does not exist",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_gap_in_the_code_map_is_found() {
+        let files = [
+            "src/a.rs",
+            "src/b.rs",
+            "src/b/c.rs",
+            "src/b/d/e.rs",
+            "src/lib.rs",
+        ];
+        let files = files.map(str::to_owned);
+        let find = |text: &str| -> Vec<String> {
+            let faults = code_map_is_complete(text, &files);
+            faults.iter().map(Fault::to_string).collect()
         };
         let none: [&str; 0] = [];
         let good =
-            "# A\n## Code map\n`src/a.rs`\n### In\n- `src/b.rs`, `tests/it/`, `x/y`\n## Then\n";
+            "# A\n## Code map\n`src/a.rs`\n### In\n- `src/b/`, `src/b/d/` `src/lib.rs`\n## B\n";
         assert_eq!(find(good), none);
         assert_eq!(
             find("# A\n"),
             ["ARCHITECTURE.md:1: no section \"Code map\""]
         );
-        assert_eq!(find(&format!("{good}`src/gone.rs`")), none);
         assert_eq!(
-            find("## Code map\n`src/a.rs`\n`src/gone.rs`\n## Then\n`src/b.rs`\n"),
+            find("\n## Code map\n`src/b.rs` `src/b/d/` `src/lib.rs`\n## B\n`src/a.rs`"),
             [
-                "ARCHITECTURE.md:3: `src/gone.rs` does not exist",
-                "ARCHITECTURE.md:1: `src/b.rs` is not in the code map",
-            ],
+                "ARCHITECTURE.md:2: `src/a.rs` is not in the code map",
+                "ARCHITECTURE.md:2: `src/b/` is not in the code map",
+            ]
         );
     }
 

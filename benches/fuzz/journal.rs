@@ -1,4 +1,4 @@
-//! Whether what is written into the journal is what the contract says, record by record.
+//! Whether what is written into the journal is what REFERENCE.md says, record by record.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use hearthd::record::RecordKind;
 use hearthd::store::JournalRow;
 use serde_json::{Map, Value};
 
-/// Most members of each set of a notification (contract, section 3).
+/// Most members of each set of a notification (REFERENCE.md, section 3).
 const MAX_MEMBERS: usize = 256;
 
 const ENVELOPE: &[&str] = &[

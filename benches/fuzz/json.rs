@@ -1,4 +1,4 @@
-//! JSON as it is written, with all that a parser would not give back: equal keys, scalars of any
+//! JSON as it is written, with all that a parser would lose: equal keys, scalars of any
 //! text. Mutates its structure; knows no name of SDM.
 
 use fastrand::Rng;

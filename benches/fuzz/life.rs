@@ -49,7 +49,7 @@ pub(crate) struct Life<'a> {
     seen: BTreeMap<DedupeKey, ClockTime>,
     /// The engine's clock: the model of it.
     clock: ClockTime,
-    /// Events taken in that are not yet in the event log.
+    /// Events that were processed and are not yet in the event log.
     pending: u64,
     pub(crate) counts: Counts,
 }

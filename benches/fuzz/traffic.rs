@@ -48,7 +48,7 @@ impl<'a> Traffic<'a> {
         }
     }
 
-    /// Moves the clock, mostly a little and mostly on; `now` is what the engine's has come to.
+    /// Moves the clock, mostly a little and mostly on; `now` is where the engine's is.
     pub(crate) fn tick(&mut self, now: ClockTime, rng: &mut Rng) -> ClockTime {
         const SECOND: i64 = 1_000_000_000;
         let by = match rng.u32(0..10_000) {

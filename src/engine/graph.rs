@@ -1,7 +1,7 @@
 //! Structures, rooms and devices: what is there, where it is, what it is called.
 //!
-//! Computed from the registers of contract section 4, so that neither order nor repetition of
-//! events matters. Returns what changed; does not know who is told.
+//! Computed from the registers of section 4 of REFERENCE.md, so that neither order nor repetition
+//! of events matters. Returns what changed; does not know who is told.
 
 mod place;
 

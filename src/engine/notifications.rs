@@ -16,7 +16,7 @@ use crate::event::{
     ThreadState, Timestamp,
 };
 
-/// Most members of each set of a notification; the smallest stay (contract, section 3).
+/// Most members of each set of a notification; the smallest stay (REFERENCE.md, section 3).
 const MAX_MEMBERS: usize = 256;
 
 /// What decides when a notification rings and when it closes.
@@ -103,7 +103,7 @@ impl RevisionView {
             room,
             display_name,
         } = place;
-        // A room lies in the structure that is shown (contract, section 4).
+        // A room lies in the structure that is shown (REFERENCE.md, section 4).
         let structure = structure.filter(|_| room.is_none());
         Self {
             structure,
@@ -321,7 +321,7 @@ impl SessionClip<'_> {
     }
 }
 
-/// Which notifications a message belongs to (contract, section 3, "Grouping").
+/// Which notifications a message belongs to (REFERENCE.md, section 3, "Grouping").
 pub(super) fn contributions(event: &Event) -> Vec<Contribution<'_>> {
     let Some(resource) = &event.resource else {
         return Vec::new();

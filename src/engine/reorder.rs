@@ -22,7 +22,7 @@ const MAX_PENDING_BYTES: usize = 64 << 20;
 /// 4 KiB that the decoder takes); the store has the rest.
 const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
-/// What the event log of one ordering key is sorted by (contract, section 3).
+/// What the event log of one ordering key is sorted by (REFERENCE.md, section 3).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SortKey {
     #[serde(with = "instant")]

@@ -202,7 +202,7 @@ fn a_signal_completes_the_file_and_gives_everything_back() {
         assert_eq!(messages.unwrap().len(), 50, "the file is complete");
         assert_eq!(bench.server.unacked(), set(&ids));
         let nacked = bench.server.log().nacked;
-        assert_eq!(set(&nacked), set(&ids), "they are given back at once");
+        assert_eq!(set(&nacked), set(&ids), "they are nacked at once");
     }
 }
 

@@ -19,7 +19,7 @@ use self::trial::{ENDLESS, Kill, Power, Seen, Trial};
 /// Number of kills at random moments; a nightly run takes 1000.
 const KILLS_VARIABLE: &str = "HEARTHD_TEST_KILLS";
 /// Repeats the random trial of this seed, which a failure prints. Its moments are the same; what
-/// the process has come to by then is not.
+/// the process has reached by then is not.
 const SEED_VARIABLE: &str = "HEARTHD_TEST_SEED";
 /// Kills at random moments of a run in CI.
 const KILLS: usize = 50;
@@ -177,7 +177,7 @@ fn a_duplicate_is_acked_only_when_what_it_repeats_is_synced() {
             .insert(format!("HEARTHD_{timer}"), "20s".to_owned());
     }
     trial.crash(1, Kill::AfterAck, Power::Stays);
-    // Its commit is in the log and not synced. The next process finds it, and a duplicate.
+    // Its commit is in the WAL and not synced. The next process finds it, and a duplicate.
     trial.crash(1, at("committing", 1, Then::KillAtSync(1)), Power::Stays);
     // Before it commits anything else.
     trial.crash(0, at("acked messages=1", 1, Then::KillLater), Power::Lost);

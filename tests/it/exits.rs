@@ -1,4 +1,4 @@
-//! Every way out of the real binary has an end, whoever holds on to it.
+//! However the real binary is ended, it does end, whatever still waits for it.
 
 use std::io::Write as _;
 use std::net::TcpStream;

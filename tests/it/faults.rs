@@ -1,5 +1,6 @@
 //! The real binary against a Pub/Sub server that fails: after each fault nothing is lost, nothing
-//! is emitted twice under different ids, the books balance, and no restart was needed.
+//! is emitted twice under different ids, no message is missing in the counts, and no restart was
+//! needed.
 
 mod acks;
 mod below_grpc;

@@ -1,4 +1,5 @@
-//! REFERENCE.md says what the binary does: its commands, examples, records, metrics and settings.
+//! REFERENCE.md says what the binary does: its commands, examples, records, metrics and settings;
+//! and README shows what its first command prints.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -167,6 +168,28 @@ fn the_examples_are_what_replay_writes() {
             json(&fs::read_to_string(path).unwrap()),
             "{heading}"
         );
+    }
+}
+
+/// README shortens the records of its first command: each part that it shows is in the record, in
+/// that order.
+#[test]
+fn readme_shows_what_its_first_command_prints() {
+    let readme = read("README.md");
+    let command = readme.lines().find(|line| line.starts_with("cargo run "));
+    let (_, arguments) = command.unwrap().split_once(" -- ").unwrap();
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    let printed = hearthd(&arguments).ok().stdout;
+    let shown = blocks(&readme, "text").swap_remove(0);
+    assert_eq!(shown.lines().count(), printed.lines().count());
+    for (shown, record) in shown.lines().zip(printed.lines()) {
+        let mut rest = record;
+        for part in shown.split('…') {
+            let Some((_, after)) = rest.split_once(part) else {
+                panic!("{part:?} is not in {rest:?}");
+            };
+            rest = after;
+        }
     }
 }
 

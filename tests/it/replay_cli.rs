@@ -23,7 +23,7 @@ fn replay(options: &[&str], file: &Path) -> Done {
     hearthd(&arguments)
 }
 
-/// The `--final` and `--graph` files of a replay, without what the contract lets differ.
+/// The `--final` and `--graph` files of a replay, without what REFERENCE.md lets differ.
 fn ends(options: &[&str], unstable: &[&str], file: &Path) -> (Vec<Value>, Value) {
     let folder = tempfile::tempdir().unwrap();
     let [last, graph] = ["final", "graph"].map(|name| path_text(folder.path().join(name)));
@@ -52,7 +52,7 @@ fn file(name: &str, content: &str) -> (TempDir, PathBuf) {
     (folder, path)
 }
 
-/// The long day without the messages that have no timestamp of their own: the contract makes no
+/// The long day without the messages that have no timestamp of their own: REFERENCE.md makes no
 /// promise for those where they are republished with another publishTime.
 fn timed_long_day() -> (TempDir, PathBuf) {
     let day = fs::read_to_string(fixture(LONG_DAY)).unwrap();

@@ -185,7 +185,7 @@ fn of_a_backlog_only_the_fresh_chime_rings_and_at_once() {
     let ring = &rings[0]["data"];
     assert_eq!(ring["kinds"], serde_json::json!(["chime"]));
     assert_eq!(ring["revision"], 1);
-    // At once: it is written before the messages behind it are taken in.
+    // At once: it is written before the messages behind it are processed.
     let number = |record: &Value| record["sequence"].as_str().unwrap().parse::<u64>().unwrap();
     let behind = revisions
         .iter()

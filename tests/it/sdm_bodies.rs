@@ -202,7 +202,7 @@ fn names_and_ids_of_the_envelope_have_an_end() {
     check_bound("name", TEXT, |size| update("name", json!(text(size))));
 }
 
-/// The contract has one that can't be parsed flagged.
+/// REFERENCE.md has one that can't be parsed flagged.
 #[test]
 fn a_timestamp_of_too_many_digits_is_no_time() {
     let flags = |size: usize| {

@@ -25,13 +25,13 @@ impl Line {
 }
 
 /// One word or punctuation mark of code.
-struct Token {
-    line: usize,
-    text: String,
+pub(crate) struct Token {
+    pub(crate) line: usize,
+    pub(crate) text: String,
 }
 
 impl Token {
-    fn is_word(&self) -> bool {
+    pub(crate) fn is_word(&self) -> bool {
         self.text.starts_with(is_word_char)
     }
 }
@@ -40,7 +40,7 @@ impl Token {
 pub(crate) struct RustFile {
     pub(crate) path: String,
     pub(crate) lines: Vec<Line>,
-    tokens: Vec<Token>,
+    pub(crate) tokens: Vec<Token>,
     /// The first line of the tests at the file's end; 1 if the file holds nothing else.
     pub(crate) tests_from: usize,
 }
@@ -65,6 +65,12 @@ impl RustFile {
 
     pub(crate) fn numbered(&self) -> impl Iterator<Item = (usize, &Line)> {
         (1..).zip(&self.lines)
+    }
+
+    /// The lines before the tests.
+    pub(crate) fn code_lines(&self) -> impl Iterator<Item = (usize, &Line)> {
+        self.numbered()
+            .take_while(|(line, _)| *line < self.tests_from)
     }
 
     pub(crate) fn is_in(&self, homes: &[&str]) -> bool {
@@ -271,7 +277,7 @@ fn read_name(
 }
 
 /// `src/engine/graph.rs` is the module `engine::graph`.
-fn module_of(path: &str) -> Vec<&str> {
+pub(crate) fn module_of(path: &str) -> Vec<&str> {
     let inner = path.trim_start_matches("src/").trim_end_matches(".rs");
     inner
         .split('/')

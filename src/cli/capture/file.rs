@@ -1,4 +1,4 @@
-//! The file that `capture` writes: lines of the contract's first shape, compressed by its ending.
+//! The file that `capture` writes: lines of REFERENCE.md's first shape, compressed by its ending.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_the_first_shape_of_the_contract() {
+    fn a_line_is_the_first_shape_of_the_reference() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("one.jsonl");
         let mut file = CaptureFile::create(&path).unwrap();

@@ -17,7 +17,7 @@ use crate::store::JournalRow;
 /// Bytes gathered before they are written: a pipe takes 64 KiB at once.
 const BUFFER: usize = 1 << 16;
 
-/// The counters of contract section 5.
+/// The counters of section 5 of REFERENCE.md.
 #[derive(Serialize, Default)]
 struct Summary {
     /// Lines, and what was pending at the start, as a running service counts it: all of that ends

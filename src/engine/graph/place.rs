@@ -18,7 +18,7 @@ pub struct Place {
     pub display_name: Option<String>,
 }
 
-/// One resource of the graph, as contract section 4 shows it.
+/// One resource of the graph, as section 4 of REFERENCE.md shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {

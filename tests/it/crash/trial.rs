@@ -1,4 +1,4 @@
-//! One trial: a service that is killed again and again under load, judged each time and in the end.
+//! One trial: a service that is killed again and again under load, and checked after each time.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use hearthd::clock::Stopwatch;
 use pubsub_test_server::{Message, Outcome, Server, StreamLog};
 
 use super::load::Load;
-use super::shim::{Disk, Point, Loss};
+use super::shim::{Disk, Loss, Point};
 use crate::support::daemon::{Home, Service};
 use crate::support::emulator::{Emulator, wait_until};
 use crate::support::oracle::{Expected, Sent, Stored, event_ids};
@@ -24,7 +24,7 @@ const SUBSCRIPTION: &str = "projects/test/subscriptions/hearthd";
 const LIMIT: Duration = Duration::from_secs(30);
 /// Longest start on what a crash left behind.
 const RECOVERY_LIMIT: f64 = 5.0;
-/// New messages for a process that must come to some point: it ends long before.
+/// New messages for a process that must reach some point: more than it ever needs for that.
 pub(crate) const ENDLESS: usize = 100_000;
 /// Lines of the log that a failure shows.
 const TAIL: usize = 20;
@@ -148,7 +148,7 @@ impl Trial {
         }
     }
 
-    /// Starts the service under a load of up to `count` new messages, kills it, and judges what it
+    /// Starts the service under a load of up to `count` new messages, kills it, and checks what it
     /// leaves behind. Returns how it ended.
     pub(crate) fn crash(&mut self, count: usize, kill: Kill, power: Power) -> ExitStatus {
         let (opens, acks) = (self.open_count(), self.acked_count());
@@ -257,7 +257,7 @@ impl Trial {
             .to_owned()
     }
 
-    /// Lets everything come to its end, and judges that.
+    /// Lets the service process everything, and checks the result.
     pub(crate) fn finish(mut self) -> Seen {
         let watch = Stopwatch::start();
         let service = self.spawn(None);
@@ -382,7 +382,7 @@ impl Trial {
         }
     }
 
-    /// True if every message was taken in, and no timer is left.
+    /// True if every message was processed, and no timer is left.
     fn is_idle(&self, service: &Service) -> bool {
         if service.get("/readyz").is_none() || !service.has_settled() {
             return false;

@@ -1,6 +1,6 @@
-//! A naive, order-free reading of the contract: what must stand once every timer has run out.
+//! A naive, order-free reading of REFERENCE.md: what must stand once every timer has run out.
 //!
-//! It shares no code with the product. Sets stay far below the contract's cap of 256, so it
+//! It shares no code with the product. Sets stay far below REFERENCE.md's cap of 256, so it
 //! has none.
 
 use std::{
@@ -64,7 +64,7 @@ impl Time {
     }
 }
 
-/// A payload's fields as the contract reads them; empty ids count as absent.
+/// A payload's fields as REFERENCE.md reads them; empty ids count as absent.
 #[derive(Clone, Debug)]
 struct Message<'a> {
     key: String,
@@ -419,7 +419,7 @@ fn structure_of(name: &str) -> Option<&str> {
     name.split_once("/rooms/").map(|(structure, _)| structure)
 }
 
-/// The graph as the contract's section 4 shows it.
+/// The graph as section 4 of REFERENCE.md shows it.
 pub(crate) fn graph(deliveries: &[Delivery]) -> Value {
     let messages = messages(deliveries);
     let mut graph = Graph::default();
@@ -602,8 +602,8 @@ pub(crate) fn check_event_log(
     Ok(())
 }
 
-/// Checks that ordering keys part the log by thread, else relation object, else resource. The
-/// contract leaves open whether two devices share a thread's key, so either passes.
+/// Checks that ordering keys part the log by thread, else relation object, else resource.
+/// REFERENCE.md leaves open whether two devices share a thread's key, so either passes.
 fn check_lanes(log: &[Logged<'_>]) -> Result<(), String> {
     for one in log {
         for two in log {

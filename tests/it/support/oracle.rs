@@ -1,4 +1,4 @@
-//! Judges a service from outside: by what was sent, what was acked, what its sink printed and what
+//! Checks a service from outside: by what was sent, what was acked, what its sink printed and what
 //! is in its store. It shares no code with the product, and reads only JSON and SQL.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +24,7 @@ pub(crate) struct Sent {
 }
 
 impl Sent {
-    /// The dedupe key, as the contract defines it: of the canonical payload, or of raw bytes.
+    /// The dedupe key, as REFERENCE.md defines it: of the canonical payload, or of raw bytes.
     pub(crate) fn key(&self) -> String {
         match serde_json::from_slice::<Value>(&self.body) {
             Ok(payload) => dedupe_key("sdm", &payload),
@@ -96,7 +96,7 @@ impl Expected {
 }
 
 /// Notifications without the fields that depend on when a message came, what the graph was then,
-/// and which of two copies came first (contract, section 3).
+/// and which of two copies came first (REFERENCE.md, section 3).
 fn comparable(mut notifications: Value) -> Value {
     for notification in notifications.as_array_mut().unwrap() {
         let notification = notification.as_object_mut().unwrap();

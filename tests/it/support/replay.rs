@@ -276,7 +276,7 @@ impl Output {
     }
 }
 
-/// The fields that the contract lets depend on the order of arrival.
+/// The fields that REFERENCE.md lets depend on the order of arrival.
 pub(crate) const UNSTABLE: [&str; 6] = [
     "revision",
     "alert",

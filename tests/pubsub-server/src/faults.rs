@@ -1,4 +1,4 @@
-//! What the server does wrong, on demand. Data only: the other modules obey it.
+//! What the server does wrong, on demand. Data only: the other modules act on it.
 
 use serde_json::{Value, json};
 use tonic::Status;

@@ -112,7 +112,7 @@ pub struct AuthFailure {
 
 impl Log {
     /// Notes an attempt to open a stream, and returns its number, which is its place in `streams`
-    /// while that has room.
+    /// while that is not full.
     pub(crate) fn open(
         &mut self,
         opened_at: Duration,

@@ -39,7 +39,7 @@ pub(crate) struct Subscription {
     /// When leases and pauses end, and of which message.
     timers: BTreeSet<(Duration, u64)>,
     streams: BTreeMap<u64, Stream>,
-    /// The first stream to be asked whether it has room for the next message.
+    /// The first stream to be asked whether it may get the next message.
     turn: u64,
     /// Set while messages are delivered in random order.
     shuffle: Option<Rng>,
@@ -286,7 +286,7 @@ impl Subscription {
         true
     }
 
-    /// The stream whose turn it is, among those that have room for a message of this size.
+    /// The stream whose turn it is, among those whose limits allow a message of this size.
     fn next_stream(&self, size: i64) -> Option<u64> {
         let ignore_limits = self.faults.ignore_flow_control;
         self.streams

@@ -1,4 +1,4 @@
-//! Messages that are made when there is room for them.
+//! Messages that are made when flow control allows them.
 
 use std::fmt;
 
