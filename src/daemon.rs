@@ -43,11 +43,12 @@ const SETTLEMENTS: usize = 16;
 const ADMIN: usize = 16;
 
 /// Longest waits at the end, which together keep the exit within 10 s: for the acks of a source,
-/// which has a limit of 5 s of its own, for sinks to deliver what is in the journal, and for the
-/// last commit and the last answers over HTTP.
-const SOURCE_LIMIT: Duration = Duration::from_secs(6);
+/// which has a limit of 5 s of its own, for the commit that is under way, for sinks to deliver what
+/// is in the journal, and for the last commit and the last answers over HTTP.
+const SOURCE_LIMIT: Duration = Duration::from_millis(5500);
+const STOP_LIMIT: Duration = Duration::from_secs(1);
 const SINKS_LIMIT: Duration = Duration::from_secs(2);
-const END_LIMIT: Duration = Duration::from_secs(2);
+const END_LIMIT: Duration = Duration::from_millis(1200);
 
 /// Why the service can't start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +87,8 @@ type Outcome = Result<(), DaemonError>;
 struct Stops {
     /// No message is taken any more.
     stop: watch::Sender<bool>,
+    /// Set by the writer: it takes no message any more, and no timer runs.
+    stopped: watch::Sender<bool>,
     /// Sinks deliver what is in the journal, and end.
     finish: watch::Sender<bool>,
     /// Everything else ends.
@@ -121,6 +124,7 @@ impl Daemon {
     ) -> Result<Self, DaemonError> {
         let stops = Stops {
             stop: watch::Sender::new(false),
+            stopped: watch::Sender::new(false),
             finish: watch::Sender::new(false),
             end: watch::Sender::new(false),
         };
@@ -274,6 +278,7 @@ impl Daemon {
             settled,
             admin,
             stop: self.stops.stop.subscribe(),
+            stopped: self.stops.stopped.clone(),
             end: self.stops.end.subscribe(),
         };
         let ingest = Ingest::new(pipeline, reports.clone());
@@ -337,6 +342,10 @@ impl Daemon {
         let is_sink = |name: &str| name.starts_with("sink ");
         self.stops.stop.send_replace(true);
         let mut ended = self.tasks.finish(is_source, SOURCE_LIMIT).await;
+        // A writer that ended says nothing.
+        let mut stopped = self.stops.stopped.subscribe();
+        let stopped = stopped.wait_for(|stopped| *stopped);
+        tokio::time::timeout(STOP_LIMIT, stopped).await.ok();
         self.stops.finish.send_replace(true);
         ended.extend(self.tasks.finish(is_sink, SINKS_LIMIT).await);
         self.stops.end.send_replace(true);

@@ -76,6 +76,8 @@ pub struct Inputs {
     pub admin: mpsc::Receiver<Admin>,
     /// Holds true once no message is to be taken any more.
     pub stop: watch::Receiver<bool>,
+    /// Set once that is so: from then on the journal grows by nothing but what operators ask for.
+    pub stopped: watch::Sender<bool>,
     /// Holds true once sinks have settled what they will.
     pub end: watch::Receiver<bool>,
 }
@@ -138,6 +140,7 @@ impl Ingest {
                     inputs.deliveries.close();
                     while inputs.deliveries.try_recv().is_ok() {}
                     self.held.clear();
+                    inputs.stopped.send_replace(true);
                     Ok(())
                 }
                 Input::End => return self.write_last(),
@@ -150,6 +153,7 @@ impl Ingest {
                 }
                 Input::Settled(settlement) => self.settle(settlement),
                 Input::Admin(admin) => self.administer(admin),
+                Input::Due if stopping => self.write_settled(),
                 Input::Due => self.tick(),
                 Input::Closed => return Ok(()),
             };
@@ -164,7 +168,7 @@ impl Ingest {
 
     async fn next(&mut self, inputs: &mut Inputs, stopping: bool) -> Input {
         let may_receive = !stopping && self.held.is_empty() && self.pipeline.has_capacity();
-        let wait = self.wait();
+        let wait = if stopping { TICK } else { self.wait() };
         tokio::select! {
             biased;
             _ = inputs.end.wait_for(|end| *end) => Input::End,
@@ -396,22 +400,26 @@ impl Ingest {
         self.retry = (self.retry * 2).min(RETRY.1);
     }
 
+    /// Writes how far sinks have come, without running a timer.
+    fn write_settled(&mut self) -> Result<(), StoreError> {
+        if self.pipeline.has_settled() {
+            self.pipeline.administer(Vec::new())?;
+        }
+        self.reports.health.set_store_works(true);
+        Ok(())
+    }
+
     /// Writes how far sinks have come, for the last time.
     fn write_last(&mut self) -> Result<(), StoreError> {
-        self.pipeline
-            .administer(Vec::new())
-            .map(drop)
-            .or_else(|error| {
-                if error.is_fatal() {
-                    return Err(error);
-                }
+        match self.write_settled() {
+            Err(error) if !error.is_fatal() => {
                 let error = error_chain(&error);
-                tracing::warn!(
-                    error,
-                    "how far sinks have come is not written: they repeat records"
-                );
+                let effect = "how far sinks have come is not written: they will repeat records";
+                tracing::warn!(error, "{effect}");
                 Ok(())
-            })
+            }
+            written => written,
+        }
     }
 }
 

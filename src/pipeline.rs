@@ -299,6 +299,11 @@ impl Pipeline {
         }
     }
 
+    /// True if something of sinks waits for the next commit.
+    pub fn has_settled(&self) -> bool {
+        !self.settled.is_empty() || self.new_sinks.is_some()
+    }
+
     /// True if the next commit has more to write of sinks than should wait for it.
     pub fn has_much_settled(&self) -> bool {
         let bytes = self.settled.values().map(Settlement::bytes);
