@@ -4,12 +4,15 @@
 //! Both `run` and `replay` go through it. It commits one step before it takes the next, so what
 //! the engine holds is never ahead of the store by more than the step at hand.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::clock::Stopwatch;
 use crate::engine::change::{Quarantined, Tally};
 use crate::engine::{Arrival, Engine, EngineSettings};
-use crate::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason, ReceivedAt, Reject};
+use crate::event::{
+    ClockTime, Decoded, DedupeKey, Platform, RawMessage, Reason, ReceivedAt, Reject,
+};
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
@@ -126,6 +129,8 @@ pub struct Pipeline {
     next_trim: ClockTime,
     /// Bytes of records, and of messages in quarantine, written since the last trim.
     bytes_since_trim: [u64; 2],
+    /// Events that were pending at the start, by platform.
+    pending_at_start: BTreeMap<Platform, u64>,
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
@@ -138,6 +143,10 @@ impl Pipeline {
         tracing::trace!("restoring");
         let restored = store.restore()?;
         let received = restored.held.len() as u64;
+        let mut pending_at_start = BTreeMap::new();
+        for held in &restored.held {
+            *pending_at_start.entry(held.platform).or_default() += 1;
+        }
         let engine = Some(Engine::restore(settings.engine, restored));
         let next_trim = ClockTime::default();
         Ok(Self {
@@ -146,9 +155,15 @@ impl Pipeline {
             engine,
             next_trim,
             bytes_since_trim: [0; 2],
+            pending_at_start,
             received,
             settled: 0,
         })
+    }
+
+    /// Events that were pending at the start, by platform: they count as received too.
+    pub fn pending_at_start(&self) -> &BTreeMap<Platform, u64> {
+        &self.pending_at_start
     }
 
     /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
@@ -270,15 +285,15 @@ impl Pipeline {
             committed.commit_seconds = Some(watch.seconds());
         }
         self.engine = Some(engine);
-        let tally = &committed.tally;
+        let messages = committed.tally.all();
         self.bytes_since_trim[0] += committed
             .records
             .iter()
             .map(|row| row.line.len() as u64)
             .sum::<u64>();
         self.bytes_since_trim[1] += quarantined;
-        self.received += tally.received;
-        self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
+        self.received += messages.received;
+        self.settled += messages.emitted + messages.duplicates + messages.quarantined_total();
         Ok(Ok(committed))
     }
 

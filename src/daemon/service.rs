@@ -16,7 +16,7 @@ use super::acks::Acks;
 use super::decoder::DecodedDelivery;
 use crate::clock::Clock;
 use crate::engine::Arrival;
-use crate::event::{ClockTime, Platform};
+use crate::event::ClockTime;
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
@@ -77,11 +77,13 @@ impl Service {
         health: Arc<Health>,
     ) -> Result<Self, DaemonError> {
         let last = pipeline.store().last_sequence()?;
-        if let Some(engine) = pipeline.engine() {
-            let pending = engine.pending() as u64;
+        for (platform, pending) in pipeline.pending_at_start() {
+            let source = SourceId::store();
             metrics
                 .messages
-                .count_received(Platform::Sdm, &SourceId::store(), pending);
+                .count_received(*platform, &source, *pending);
+        }
+        if let Some(engine) = pipeline.engine() {
             metrics.engine.show_graph(engine);
         }
         health.beat(clock.now());

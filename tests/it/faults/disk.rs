@@ -40,7 +40,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     trial.publish(50);
     trial.drain();
 
-    // Others take all the space; then there are more messages than the reserve has room for.
+    // Others take all the space; then there are more messages than the ballast file makes room for.
     disk.fill();
     trial.publish(4_000);
     trial.wait_for(ERRORS, |errors| errors >= 3);
@@ -78,7 +78,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     assert_eq!(received, 4_050 + duplicates);
     wait_for_ballast(&trial, &disk);
     // It comes back as well if somebody takes it away.
-    fs::remove_file(disk.path("hearthd.db.reserve")).unwrap();
+    fs::remove_file(disk.path("hearthd.db.ballast")).unwrap();
     wait_for_ballast(&trial, &disk);
     trial.finish();
 }
