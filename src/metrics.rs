@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn sources_are_counted_apart() {
-        let (first, second) = (SourceId::new("first"), SourceId::new("second"));
+        let first = SourceId::new("first");
+        let second = SourceId::new("second");
         let sources = [(first.clone(), Platform::Sdm), (second, Platform::Sdm)];
         let metrics = Metrics::new(&sources, &[]).unwrap();
         for change in [

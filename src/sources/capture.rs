@@ -1,4 +1,4 @@
-//! Capture files: recorded messages, one JSON object a line (contract, section 2).
+//! Capture files: recorded messages, one JSON object a line (REFERENCE.md, section 2).
 //!
 //! Reads all three line shapes, plain, gzip or zstd. A line that is none of them is handed on with
 //! what is wrong with it; only a file that can't be read is an error.

@@ -17,8 +17,8 @@ const EXPIRY: &str = "hearthd_auth_token_expiry_timestamp_seconds{source=\"pubsu
 const STREAM_UP: &str = "hearthd_pubsub_stream_up{source=\"pubsub\"}";
 const NEW_KEY: &str = "hearthd_pubsub_stream_opens_total{reason=\"new_key\",source=\"pubsub\"}";
 const NO_KEY: &str = "hearthd_auth_failures_total{source=\"pubsub\",stage=\"credentials\"}";
-/// Longest time until a new key is seen while a token server holds its answers: 5 s for the token of
-/// a question, and a second until the next look; twice that on a busy machine.
+/// Longest time until a new key is seen while a token server holds its answers: 5 s for the token
+/// of a question, and a second until the next look; twice that on a busy machine.
 const KEY_LIMIT: Duration = Duration::from_secs(12);
 const NO_TOKEN: &str = "hearthd_auth_failures_total{source=\"pubsub\",stage=\"token\"}";
 

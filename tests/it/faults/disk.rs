@@ -50,7 +50,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
         .service
         .series("hearthd_pubsub_outstanding_messages{source=\"pubsub\"}");
     assert!(outstanding <= 301, "{outstanding} messages outstanding");
-    // Those at hand are kept, not given back to come again at once.
+    // Those at hand are kept, not nacked to come again at once.
     assert_eq!(trial.server.log().nacked, Vec::<String>::new());
     for path in ["/livez", "/readyz"] {
         assert!(trial.service.get(path).is_some(), "{path}");
