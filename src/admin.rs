@@ -100,13 +100,13 @@ fn retry(
         let committed = pipeline.retry(*id, received_at.clone(), now)?;
         let (outcome, detail) = match &committed {
             None => (Outcome::Missing, None),
-            Some(committed) if committed.tally.quarantined_total() > 0 => {
+            Some(committed) if committed.tally.all().quarantined_total() > 0 => {
                 let newest = pipeline.store().reader()?.snapshot()?.quarantine(1)?;
                 let row = newest.first();
                 let detail = row.map(|row| format!("{}: {}: {}", row.id, row.reason, row.detail));
                 (Outcome::QuarantinedAgain, detail)
             }
-            Some(committed) if committed.tally.duplicates > 0 => (Outcome::Duplicate, None),
+            Some(committed) if committed.tally.all().duplicates > 0 => (Outcome::Duplicate, None),
             Some(_) => (Outcome::TakenIn, None),
         };
         done.items.push(Item {

@@ -244,11 +244,16 @@ impl Engine {
 
     fn take(&mut self, arrival: Arrival, at: ClockTime, work: &mut Work) {
         self.clock = at;
-        work.changes.tally.received += 1;
         let key = arrival.decoded.key;
-        if self.is_duplicate(key, at, work) {
-            work.changes.tally.duplicates += 1;
+        let is_duplicate = self.is_duplicate(key, at, work);
+        let tally = work.changes.tally.of(arrival.raw.platform);
+        tally.received += 1;
+        if is_duplicate {
+            tally.duplicates += 1;
             return;
+        }
+        if let Err(reject) = &arrival.decoded.outcome {
+            *tally.quarantined.entry(reject.reason).or_default() += 1;
         }
         work.see(key, at);
         match arrival.decoded.outcome {
@@ -258,12 +263,6 @@ impl Engine {
                 self.log(&mut event, at, work);
             }
             Err(reject) => {
-                *work
-                    .changes
-                    .tally
-                    .quarantined
-                    .entry(reject.reason)
-                    .or_default() += 1;
                 work.changes.quarantined.push(Quarantined {
                     key,
                     at,
@@ -384,12 +383,15 @@ impl Engine {
         let late = last.is_some_and(|(last, released_at)| {
             sort_key < *last && self.dedupe.is_remembered(*released_at, at)
         });
+        let platform = event.platform;
         let record = Record::event(std::mem::take(&mut event.log), late, &event.flags);
         if late {
-            work.emit(record, ReleaseReason::Late);
+            work.emit(record, platform, ReleaseReason::Late);
             return;
         }
-        let (held, releases) = self.reorder.hold(at, ordering_key, sort_key, record);
+        let (held, releases) = self
+            .reorder
+            .hold(at, ordering_key, sort_key, platform, record);
         work.hold(held);
         for release in releases {
             work.release(release, at);

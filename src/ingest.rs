@@ -21,7 +21,7 @@ use self::upkeep::Ballast;
 use crate::admin::{self, Item};
 use crate::clock::Clock;
 use crate::engine::Arrival;
-use crate::event::{ClockTime, Platform, ReceivedAt, Timestamp};
+use crate::event::{ClockTime, ReceivedAt, Timestamp};
 use crate::health::Health;
 use crate::journal::Journal;
 use crate::metrics::Metrics;
@@ -108,10 +108,11 @@ pub struct Ingest {
 
 impl Ingest {
     pub fn new(pipeline: Pipeline, reports: Reports) -> Self {
-        if let Some(engine) = pipeline.engine() {
-            let pending = engine.pending() as u64;
+        for (platform, pending) in pipeline.pending_at_start() {
             let messages = &reports.metrics.messages;
-            messages.count_received(Platform::Sdm, &SourceId::store(), pending);
+            messages.count_received(*platform, &SourceId::store(), *pending);
+        }
+        if let Some(engine) = pipeline.engine() {
             reports.metrics.engine.show_graph(engine);
         }
         let lost_acks = LostAcks::new(reports.clock.now());

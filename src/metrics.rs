@@ -72,3 +72,73 @@ impl Metrics {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_counted_apart() {
+        let first = SourceId::new("first");
+        let second = SourceId::new("second");
+        let sources = [(first.clone(), Platform::Sdm), (second, Platform::Sdm)];
+        let metrics = Metrics::new(&sources, &[]).unwrap();
+        for change in [
+            SourceChange::Up,
+            SourceChange::Received,
+            SourceChange::Received,
+            SourceChange::Received,
+            SourceChange::Acked,
+            SourceChange::Returned,
+        ] {
+            let source = first.clone();
+            metrics.note_source_event(&SourceEvent { source, change }, 7);
+        }
+        metrics.pubsub.count_lost_ack(&first);
+        metrics.messages.count_received(Platform::Sdm, &first, 3);
+        // A source that has no series, as it isn't Pub/Sub's.
+        let other = SourceEvent {
+            source: SourceId::new("other"),
+            change: SourceChange::Up,
+        };
+        metrics.pubsub.note(&other);
+        let scrape = metrics.scrape();
+        let value = |name: &str, labels: &str| {
+            let series = format!("hearthd_{name}{{{labels}}} ");
+            let line = scrape.lines().find_map(|line| line.strip_prefix(&series));
+            line.unwrap_or_else(|| panic!("no {series}\n{scrape}"))
+        };
+        for (name, labels, of_first) in [
+            ("messages_received_total", "platform=\"sdm\",", "3"),
+            ("last_message_received_timestamp_seconds", "", "7"),
+            ("pubsub_stream_up", "", "1"),
+            ("pubsub_outstanding_messages", "", "1"),
+            ("pubsub_acks_total", "result=\"sent\",", "1"),
+            ("pubsub_acks_total", "result=\"nacked\",", "1"),
+            ("pubsub_acks_total", "result=\"lost\",", "1"),
+        ] {
+            let of = |source| value(name, &format!("{labels}source=\"{source}\""));
+            assert_eq!((of("first"), of("second")), (of_first, "0"), "{name}");
+        }
+        let from_store = "platform=\"sdm\",source=\"store\"";
+        assert_eq!(value("messages_received_total", from_store), "0");
+    }
+
+    #[test]
+    fn failed_attempts_are_no_records() {
+        let metrics = Metrics::new(&[], &["out"]).unwrap();
+        metrics.sinks.count_delivered("out", 5, 0.1);
+        metrics.sinks.count_filtered("out", 2);
+        metrics.sinks.count_failed_attempt("out");
+        let scrape = metrics.scrape();
+        for series in [
+            "hearthd_sink_deliveries_total{result=\"ok\",sink=\"out\"} 5",
+            "hearthd_sink_deliveries_total{result=\"filtered\",sink=\"out\"} 2",
+            "hearthd_sink_failed_attempts_total{sink=\"out\"} 1",
+            "hearthd_sink_up{sink=\"out\"} 0",
+        ] {
+            let has_it = scrape.lines().any(|line| line == series);
+            assert!(has_it, "no {series}\n{scrape}");
+        }
+    }
+}

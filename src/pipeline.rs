@@ -11,7 +11,9 @@ use std::sync::Arc;
 use crate::clock::Stopwatch;
 use crate::engine::change::{Changes, Quarantined, Tally};
 use crate::engine::{Arrival, Engine, EngineSettings};
-use crate::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason, ReceivedAt, Reject};
+use crate::event::{
+    ClockTime, Decoded, DedupeKey, Platform, RawMessage, Reason, ReceivedAt, Reject,
+};
 use crate::platforms::{self, DecodeSettings};
 use crate::record::RecordKind;
 use crate::sources::Incoming;
@@ -131,6 +133,8 @@ pub struct Pipeline {
     new_sinks: Option<Vec<SinkStart>>,
     /// How far sinks have come: written by the next commit, whatever that is for.
     settled: BTreeMap<String, Settlement>,
+    /// Events that were pending at the start, by platform.
+    pending_at_start: BTreeMap<Platform, u64>,
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
@@ -143,6 +147,10 @@ impl Pipeline {
         tracing::trace!("restoring");
         let restored = store.restore()?;
         let received = restored.held.len() as u64;
+        let mut pending_at_start = BTreeMap::new();
+        for held in &restored.held {
+            *pending_at_start.entry(held.platform).or_default() += 1;
+        }
         let engine = Some(Engine::restore(settings.engine, restored));
         Ok(Self {
             settings,
@@ -150,9 +158,15 @@ impl Pipeline {
             engine,
             new_sinks: None,
             settled: BTreeMap::new(),
+            pending_at_start,
             received,
             accounted: 0,
         })
+    }
+
+    /// Events that were pending at the start, by platform: they count as received too.
+    pub fn pending_at_start(&self) -> &BTreeMap<Platform, u64> {
+        &self.pending_at_start
     }
 
     /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
@@ -272,9 +286,9 @@ impl Pipeline {
             self.settled.clear();
         }
         self.engine = Some(engine);
-        let tally = &committed.tally;
-        self.received += tally.received;
-        self.accounted += tally.emitted + tally.duplicates + tally.quarantined_total();
+        let messages = committed.tally.all();
+        self.received += messages.received;
+        self.accounted += messages.emitted + messages.duplicates + messages.quarantined_total();
         Ok(Ok(committed))
     }
 

@@ -163,6 +163,7 @@ impl<'a> Life<'a> {
         }
         self.clock = self.clock.max(until);
         let Committed { tally, records, .. } = self.pipeline.step(arrivals, until)?;
+        let tally = tally.all();
         ensure!(
             tally.received == received,
             "{received} were sent, {} received",

@@ -1,22 +1,23 @@
 //! `hearthd doctor`: tries what the settings name, one line a check, with what to do about it.
 //!
-//! Leaves everything as it was: messages that it takes are given back, a store is opened as the
+//! Leaves everything as it was: messages that it takes are nacked, a store is opened as the
 //! service would and not made. Prints no secret. Each check has a time limit.
 
 mod access;
+mod line;
 mod pull;
 mod store;
 mod subscription;
 mod topic;
 
 use std::collections::BTreeMap;
-use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use google_cloud_auth::credentials::Credentials;
 
+use self::line::{Line, Verdict};
 use crate::cli::EXIT_BAD_CONFIG;
 use crate::cli::settings::ConfigArgs;
 use crate::clock::Clock;
@@ -196,76 +197,6 @@ fn check_clock(now: DateTime<Utc>, skew: Option<TimeDelta>) -> Line {
     }
 }
 
-/// How a check ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// It is as it should be.
-    Ok,
-    /// It works, but not well, or not for long.
-    Warn,
-    /// It does not work.
-    Fail,
-}
-
-impl Verdict {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Warn => "warn",
-            Self::Fail => "fail",
-        }
-    }
-}
-
-/// The result of one check.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Line {
-    verdict: Verdict,
-    check: &'static str,
-    /// What was found, and unless that is good, what to do.
-    text: String,
-}
-
-impl Line {
-    fn new(verdict: Verdict, check: &'static str, text: impl Display) -> Self {
-        // One line, whatever an error's text holds.
-        let text = text
-            .to_string()
-            .split_whitespace()
-            .collect::<Vec<_>>()
-            .join(" ");
-        Self {
-            verdict,
-            check,
-            text,
-        }
-    }
-
-    fn ok(check: &'static str, text: impl Display) -> Self {
-        Self::new(Verdict::Ok, check, text)
-    }
-
-    fn warn(check: &'static str, text: impl Display) -> Self {
-        Self::new(Verdict::Warn, check, text)
-    }
-
-    fn fail(check: &'static str, text: impl Display) -> Self {
-        Self::new(Verdict::Fail, check, text)
-    }
-}
-
-impl Display for Line {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{:<4}  {:<12}  {}",
-            self.verdict.as_str(),
-            self.check,
-            self.text
-        )
-    }
-}
-
 /// Where lines go, each as soon as it is known.
 struct Report<'a> {
     stdout: &'a mut dyn Write,
@@ -288,12 +219,6 @@ mod tests {
 
     fn at(seconds: i64) -> DateTime<Utc> {
         DateTime::from_timestamp(seconds, 0).unwrap()
-    }
-
-    #[test]
-    fn a_line_is_one_line() {
-        let line = Line::fail("store", "first\n  second\n");
-        assert_eq!(line.to_string(), "fail  store         first second");
     }
 
     #[test]

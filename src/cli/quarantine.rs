@@ -109,7 +109,7 @@ fn retry(
 }
 
 fn outcome(committed: &Committed, store: &Writer) -> Result<String, StoreError> {
-    let tally = &committed.tally;
+    let tally = committed.tally.all();
     if tally.quarantined_total() > 0 {
         let newest = store.reader()?.snapshot()?.quarantine(1)?;
         let rows: Vec<String> = newest.iter().map(line).collect();

@@ -10,7 +10,8 @@ use super::notifications::Notification;
 use super::reorder::{Held, ReleaseReason, SortKey};
 use super::traits::TraitRow;
 use crate::event::{
-    ClockTime, DedupeKey, NotificationId, RawMessage, Reason, Reject, ResourceName, SessionKey,
+    ClockTime, DedupeKey, NotificationId, Platform, RawMessage, Reason, Reject, ResourceName,
+    SessionKey,
 };
 use crate::record::Record;
 
@@ -83,16 +84,8 @@ impl Changes {
 /// Numbers of what happened in a step.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Messages taken in.
-    pub received: u64,
-    /// Messages whose payload was seen before.
-    pub duplicates: u64,
-    /// Messages put into quarantine, by reason.
-    pub quarantined: BTreeMap<Reason, u64>,
-    /// Events that reached the event log.
-    pub emitted: u64,
-    /// Those of them that were late.
-    pub late: u64,
+    /// What became of messages, by their platform.
+    pub messages: BTreeMap<Platform, MessageTally>,
     /// Releases of the event log, by reason.
     pub released: BTreeMap<ReleaseReason, u64>,
     /// Revisions of notifications.
@@ -107,21 +100,39 @@ pub struct Tally {
     pub reopened: u64,
 }
 
+/// What became of the messages of one platform, or of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MessageTally {
+    /// Messages taken in.
+    pub received: u64,
+    /// Messages whose payload was seen before.
+    pub duplicates: u64,
+    /// Messages put into quarantine, by reason.
+    pub quarantined: BTreeMap<Reason, u64>,
+    /// Events that reached the event log.
+    pub emitted: u64,
+    /// Those of them that were late.
+    pub late: u64,
+}
+
 impl Tally {
-    /// Messages put into quarantine, whatever the reason.
-    pub fn quarantined_total(&self) -> u64 {
-        self.quarantined.values().sum()
+    /// The numbers of a platform, to be added to.
+    pub fn of(&mut self, platform: Platform) -> &mut MessageTally {
+        self.messages.entry(platform).or_default()
+    }
+
+    /// The numbers of all platforms.
+    pub fn all(&self) -> MessageTally {
+        let mut all = MessageTally::default();
+        self.messages.values().for_each(|other| all.add(other));
+        all
     }
 
     /// Adds what happened in another step.
     pub fn add(&mut self, other: &Self) {
-        self.received += other.received;
-        self.duplicates += other.duplicates;
-        for (reason, count) in &other.quarantined {
-            *self.quarantined.entry(*reason).or_default() += count;
+        for (platform, messages) in &other.messages {
+            self.of(*platform).add(messages);
         }
-        self.emitted += other.emitted;
-        self.late += other.late;
         for (reason, count) in &other.released {
             *self.released.entry(*reason).or_default() += count;
         }
@@ -130,5 +141,22 @@ impl Tally {
         self.updated += other.updated;
         self.closed += other.closed;
         self.reopened += other.reopened;
+    }
+}
+
+impl MessageTally {
+    /// Messages put into quarantine, whatever the reason.
+    pub fn quarantined_total(&self) -> u64 {
+        self.quarantined.values().sum()
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.received += other.received;
+        self.duplicates += other.duplicates;
+        for (reason, count) in &other.quarantined {
+            *self.quarantined.entry(*reason).or_default() += count;
+        }
+        self.emitted += other.emitted;
+        self.late += other.late;
     }
 }

@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{ClockTime, DedupeKey, Event, ThreadState, instant};
+use crate::event::{ClockTime, DedupeKey, Event, Platform, ThreadState, instant};
 use crate::record::Record;
 
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
@@ -58,8 +58,16 @@ pub struct Held {
     pub ordering_key: Arc<str>,
     /// Its place within the ordering key.
     pub sort_key: SortKey,
+    /// Where it came from.
+    #[serde(default = "platform_of_old_rows")]
+    pub platform: Platform,
     /// The record to release.
     pub record: Record,
+}
+
+/// Rows that name no platform are from when there was one.
+fn platform_of_old_rows() -> Platform {
+    Platform::Sdm
 }
 
 /// Why an event was released: a fixed set, used as a metric label.
@@ -153,6 +161,7 @@ impl Reorder {
         at: ClockTime,
         ordering_key: Arc<str>,
         sort_key: SortKey,
+        platform: Platform,
         record: Record,
     ) -> (Arc<Held>, Vec<Release>) {
         self.arrivals += 1;
@@ -164,6 +173,7 @@ impl Reorder {
             arrival,
             ordering_key,
             sort_key,
+            platform,
             record,
         });
         self.insert(Arc::clone(&row));
@@ -274,7 +284,8 @@ mod tests {
     /// Takes an event in under a key; returns the ids of what that releases.
     fn hold(reorder: &mut Reorder, at: i64, key: &str, event: &Event) -> Vec<Vec<String>> {
         let sort_key = SortKey::of(event);
-        let (_, releases) = reorder.hold(ms(at), key.into(), sort_key, record(event));
+        let (_, releases) =
+            reorder.hold(ms(at), key.into(), sort_key, event.platform, record(event));
         releases.iter().map(ids).collect()
     }
 

@@ -13,7 +13,8 @@ use super::notifications::{Notification, SessionClip};
 use super::reorder::{Held, Release, ReleaseReason, SortKey};
 use super::traits::TraitRow;
 use crate::event::{
-    Clip, ClockTime, Decoded, DedupeKey, NotificationId, RawMessage, ResourceName, SessionKey,
+    Clip, ClockTime, Decoded, DedupeKey, NotificationId, Platform, RawMessage, ResourceName,
+    SessionKey,
 };
 use crate::record::Record;
 
@@ -242,15 +243,16 @@ impl Work {
             self.changes
                 .released
                 .insert(held.ordering_key, (held.sort_key, at));
-            self.emit(held.record, release.reason);
+            self.emit(held.record, held.platform, release.reason);
         }
     }
 
     /// Writes an event to the event log.
-    pub(super) fn emit(&mut self, record: Record, reason: ReleaseReason) {
+    pub(super) fn emit(&mut self, record: Record, platform: Platform, reason: ReleaseReason) {
         let tally = &mut self.changes.tally;
-        tally.emitted += 1;
-        tally.late += u64::from(reason == ReleaseReason::Late);
+        let messages = tally.of(platform);
+        messages.emitted += 1;
+        messages.late += u64::from(reason == ReleaseReason::Late);
         *tally.released.entry(reason).or_default() += 1;
         self.changes.records.push(record);
     }

@@ -94,17 +94,19 @@ impl MessageMetrics {
 
     /// A step was committed.
     pub fn count(&self, tally: &Tally) {
-        let platform = Platform::Sdm.as_str();
-        let count = |counters: &IntCounterVec, count| {
-            counters.with_label_values(&[platform]).inc_by(count);
-        };
-        count(&self.duplicate, tally.duplicates);
-        count(&self.emitted, tally.emitted);
-        count(&self.late, tally.late);
-        for (reason, messages) in &tally.quarantined {
-            self.quarantined
-                .with_label_values(&[platform, reason.as_str()])
-                .inc_by(*messages);
+        for (platform, messages) in &tally.messages {
+            let platform = platform.as_str();
+            let count = |counters: &IntCounterVec, count| {
+                counters.with_label_values(&[platform]).inc_by(count);
+            };
+            count(&self.duplicate, messages.duplicates);
+            count(&self.emitted, messages.emitted);
+            count(&self.late, messages.late);
+            for (reason, quarantined) in &messages.quarantined {
+                self.quarantined
+                    .with_label_values(&[platform, reason.as_str()])
+                    .inc_by(*quarantined);
+            }
         }
     }
 

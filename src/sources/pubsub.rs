@@ -9,6 +9,7 @@ mod auth;
 mod backoff;
 mod error;
 mod flow_control;
+mod flushing;
 mod hosting;
 mod probe;
 mod publisher;
@@ -224,7 +225,8 @@ mod tests {
         let server = Server::start();
         server.publish(["{}"]);
         let source = source(&server, 3).await;
-        let (has_panicked, up) = (AtomicBool::new(false), Arc::new(AtomicI64::new(0)));
+        let has_panicked = AtomicBool::new(false);
+        let up = Arc::new(AtomicI64::new(0));
         let count = Arc::clone(&up);
         let on_event = move |event: SourceEvent| {
             let is = |other| i64::from(event.change == other);

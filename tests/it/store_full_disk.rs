@@ -62,7 +62,10 @@ fn feed(pipeline: &mut Pipeline, first: usize) -> Result<ClockTime, StoreError> 
     let now = arrivals[BATCH - 1].at;
     let committed = pipeline.step(arrivals, now)?;
     assert_eq!(
-        (committed.tally.received, committed.tally.duplicates),
+        (
+            committed.tally.all().received,
+            committed.tally.all().duplicates
+        ),
         (BATCH as u64, 0)
     );
     Ok(now)

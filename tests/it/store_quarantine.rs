@@ -103,7 +103,10 @@ fn a_message_that_can_be_decoded_now_comes_in_again() {
         assert_eq!(ids(&pipeline), [1]);
         let committed = retry(&mut pipeline, 1).unwrap();
         assert_eq!(
-            (committed.tally.received, committed.tally.duplicates),
+            (
+                committed.tally.all().received,
+                committed.tally.all().duplicates
+            ),
             (1, 0)
         );
         assert!(ids(&pipeline).is_empty());
@@ -113,7 +116,7 @@ fn a_message_that_can_be_decoded_now_comes_in_again() {
         let first = pipeline.store().journal(1, 1).unwrap().remove(0);
         assert!(first.line.contains("\"alert\":false"), "{}", first.line);
         // From now on it counts as seen.
-        assert_eq!(feed(&mut pipeline, GOOD, None).tally.duplicates, 1);
+        assert_eq!(feed(&mut pipeline, GOOD, None).tally.all().duplicates, 1);
         assert!(retry(&mut pipeline, 1).is_none());
     });
 }
@@ -125,8 +128,8 @@ fn a_message_that_is_still_bad_goes_back_under_a_new_number() {
         let committed = retry(&mut pipeline, 1).unwrap();
         assert_eq!(
             (
-                committed.tally.received,
-                committed.tally.quarantined_total()
+                committed.tally.all().received,
+                committed.tally.all().quarantined_total()
             ),
             (1, 1)
         );
@@ -154,7 +157,11 @@ fn a_line_that_is_no_message_is_not_taken_for_one() {
         );
         let committed = retry(&mut pipeline, 1).unwrap();
         assert_eq!(
-            committed.tally.quarantined.get(&Reason::UnknownPlatform),
+            committed
+                .tally
+                .all()
+                .quarantined
+                .get(&Reason::UnknownPlatform),
             Some(&1)
         );
         assert_eq!(ids(&pipeline), [2]);
@@ -174,7 +181,10 @@ fn what_came_in_by_another_way_since_is_a_duplicate() {
         let (received_at, _) = time(RETRIED);
         let committed = pipeline.retry(1, received_at, at).unwrap().unwrap();
         assert_eq!(
-            (committed.tally.received, committed.tally.duplicates),
+            (
+                committed.tally.all().received,
+                committed.tally.all().duplicates
+            ),
             (1, 1)
         );
         assert!(ids(&pipeline).is_empty());
@@ -193,7 +203,7 @@ fn a_retry_that_can_not_be_committed_leaves_the_row() {
     pipeline.retry(1, received_at, now).unwrap_err();
     drop(other);
     assert_eq!(ids(&pipeline), [1]);
-    assert_eq!(retry(&mut pipeline, 1).unwrap().tally.duplicates, 0);
+    assert_eq!(retry(&mut pipeline, 1).unwrap().tally.all().duplicates, 0);
     assert!(ids(&pipeline).is_empty());
     assert!(run_out(&mut pipeline).contains(&"event"));
 }
@@ -208,7 +218,7 @@ fn rows_are_dropped_and_stay_seen() {
             .drop_quarantined(&[1, 7, 2, 2])
             .unwrap();
         assert_eq!((dropped, ids(&pipeline)), (2, Vec::new()));
-        assert_eq!(feed(&mut pipeline, BAD, None).tally.duplicates, 1);
+        assert_eq!(feed(&mut pipeline, BAD, None).tally.all().duplicates, 1);
         assert_eq!(pipeline.imbalance(), 0);
     });
 }

@@ -11,7 +11,7 @@ use http::HeaderMap;
 use http::header::DATE;
 use serde_json::Value;
 
-use super::Line;
+use super::line::Line;
 use crate::clock::Clock;
 use crate::config::{Endpoint, Pubsub};
 use crate::sources::pubsub::{self, TOKEN_LIMIT, expiry_of, key_file};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Line;
+use super::line::Line;
 use crate::clock::Clock;
 use crate::config::Pubsub;
 use crate::sources::pubsub::{OpenReason, Source, StreamEvent, StreamFailure};
@@ -29,7 +29,7 @@ enum Outcome {
     Nothing,
 }
 
-/// Opens a stream for a moment. A message that comes is given back.
+/// Opens a stream for a moment. A message that comes is nacked.
 pub(super) async fn check(settings: &Pubsub, clock: Clock) -> Line {
     let settings = Pubsub {
         streams: 1,
@@ -45,12 +45,12 @@ pub(super) async fn check(settings: &Pubsub, clock: Clock) -> Line {
     };
     match run(source).await {
         Outcome::Open => Line::ok("pull", "a stream opens, and messages may be pulled"),
-        Outcome::Lost(loss @ StreamFailure::Closed) => Line::warn("pull", loss.advice()),
+        Outcome::Lost(failure @ StreamFailure::Closed) => Line::warn("pull", failure.advice()),
         Outcome::Lost(StreamFailure::Failed) => Line::fail(
             "pull",
             "Pub/Sub refuses the stream; what it said is on standard error",
         ),
-        Outcome::Lost(loss) => Line::fail("pull", loss.advice()),
+        Outcome::Lost(failure) => Line::fail("pull", failure.advice()),
         Outcome::Nothing => Line::fail(
             "pull",
             format_args!("{} ({LIMIT:?})", StreamFailure::Unreachable.advice()),
@@ -75,7 +75,7 @@ async fn run(source: Source) -> Outcome {
         () = tokio::time::sleep(LIMIT) => Outcome::Nothing,
     };
     stop.send_replace(true);
-    // Given back when the stream takes no more: the server would send it another one.
+    // Nacked when the stream takes no more: the server would send it another one.
     let mut taken = Vec::new();
     while received.recv_many(&mut taken, 1).await > 0 {}
     drop(taken);

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use super::Line;
+use super::line::Line;
 use crate::config;
 use crate::event::ClockTime;
 use crate::store::{QUARANTINE_MAX_BYTES, Reader, StoreError, Writer};
@@ -82,7 +82,8 @@ fn open(path: &Path) -> Line {
 /// For a store that the service's first start will make.
 fn find_space(path: &Path) -> Line {
     let folder = folder_of(path);
-    let (shown, store) = (folder.display(), path.display());
+    let shown = folder.display();
+    let store = path.display();
     match write_to(folder) {
         Ok(()) => Line::ok("store", format_args!("{store}: the first start makes it")),
         Err(error) => Line::fail(

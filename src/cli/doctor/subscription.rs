@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use google_cloud_pubsub::model::Subscription;
 
-use super::Line;
+use super::line::Line;
 use super::topic;
 use crate::config::{Endpoint, Pubsub};
 use crate::sources::pubsub::{Finding, StreamFailure};
@@ -102,7 +102,8 @@ fn check_expiry(subscription: &Subscription, name: &str) -> Line {
 fn check_retention(subscription: &Subscription, horizon: Duration) -> Line {
     let retention = std_duration(subscription.message_retention_duration);
     let retention = retention.unwrap_or(DEFAULT_RETENTION);
-    let (kept, remembered) = (show_duration(&retention), show_duration(&horizon));
+    let kept = show_duration(&retention);
+    let remembered = show_duration(&horizon);
     let text = format!("messages are kept for {kept}, dedupe.horizon is {remembered}");
     if retention < horizon {
         return Line::ok("retention", text);

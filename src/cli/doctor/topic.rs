@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, SecondsFormat, Utc};
 use google_cloud_pubsub::model::Subscription;
 
-use super::Line;
+use super::line::Line;
 use super::store::Arrivals;
 use crate::event::ClockTime;
 use crate::sources::pubsub::{
@@ -129,7 +129,7 @@ pub(super) fn check_arrivals(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::doctor::Verdict;
+    use crate::cli::doctor::line::Verdict;
 
     const HOSTED: &str = "projects/sdm-prod/topics/enterprise-1";
 

@@ -90,11 +90,12 @@ impl<'a> Output<'a> {
 
     fn count(&mut self, tally: &Tally) {
         let summary = &mut self.summary;
-        summary.received += tally.received;
-        summary.emitted += tally.emitted;
-        summary.duplicates += tally.duplicates;
-        summary.quarantined += tally.quarantined_total();
-        summary.late += tally.late;
+        let messages = tally.all();
+        summary.received += messages.received;
+        summary.emitted += messages.emitted;
+        summary.duplicates += messages.duplicates;
+        summary.quarantined += messages.quarantined_total();
+        summary.late += messages.late;
         summary.notifications += tally.opened;
         summary.revisions += tally.revisions;
     }

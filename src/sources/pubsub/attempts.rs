@@ -41,7 +41,7 @@ const ACKS_LEAVE_WITHIN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Attempts {
     clock: Clock,
-    /// Messages neither acked nor given back.
+    /// Messages neither acked nor returned.
     in_flight: AtomicU32,
     settled_at: AtomicI64,
     /// Attempts since the last message that can only be of opening the stream.
@@ -54,16 +54,13 @@ pub(super) struct Attempts {
 
 impl Attempts {
     pub(super) fn new(clock: Clock, reopen: mpsc::Sender<Reopen>) -> Self {
-        let zero = || AtomicI64::new(0);
-        let (settled_at, opening_at, earned_at) = (zero(), zero(), zero());
-        let (in_flight, opening) = (AtomicU32::new(0), AtomicU32::new(0));
         Self {
             clock,
-            in_flight,
-            settled_at,
-            opening,
-            opening_at,
-            earned_at,
+            in_flight: AtomicU32::new(0),
+            settled_at: AtomicI64::new(0),
+            opening: AtomicU32::new(0),
+            opening_at: AtomicI64::new(0),
+            earned_at: AtomicI64::new(0),
             reopen,
         }
     }
@@ -75,7 +72,7 @@ impl Attempts {
         self.earned_at.fetch_sub(EARNED_BY_MESSAGE * COST, Relaxed);
     }
 
-    /// A message was acked or given back.
+    /// A message was acked or returned.
     pub(super) fn message_settled(&self) {
         self.in_flight.fetch_sub(1, Relaxed);
         self.settled_at.store(self.clock.now().0, Relaxed);
@@ -148,7 +145,7 @@ mod tests {
 
     #[test]
     fn attempts_beyond_a_burst_wait_and_messages_earn_more() {
-        let (attempts, _interrupts) = attempts();
+        let (attempts, _reopens) = attempts();
         for _ in 0..BURST {
             assert_eq!(attempts.begin(), Duration::ZERO);
         }
@@ -171,7 +168,7 @@ mod tests {
 
     #[test]
     fn streams_that_the_server_ends_now_and_then_are_not_stalled() {
-        let (attempts, _interrupts) = attempts();
+        let (attempts, _reopens) = attempts();
         let at = |seconds| ClockTime::default().after(Duration::from_secs(seconds));
         for half_hour in 1..10 {
             assert_eq!(attempts.count_opening(at(half_hour * 1800)), 1);

@@ -14,10 +14,9 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(settings: &config::Pubsub) -> Self {
-        let (min, max) = (settings.reopen_backoff_min, settings.reopen_backoff_max);
         Self {
-            min,
-            max,
+            min: settings.reopen_backoff_min,
+            max: settings.reopen_backoff_max,
             failures: 0,
         }
     }
@@ -52,7 +51,8 @@ mod tests {
 
     #[test]
     fn the_delay_doubles_up_to_the_longest() {
-        let (min, max) = (Duration::from_secs(1), Duration::from_secs(60));
+        let min = Duration::from_secs(1);
+        let max = Duration::from_secs(60);
         let mut backoff = Backoff {
             min,
             max,

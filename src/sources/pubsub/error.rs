@@ -49,17 +49,13 @@ pub enum SourceError {
          read it", path.display()
     )]
     KeyFile {
-        /// The file.
         path: PathBuf,
-        /// What the system says.
         source: std::io::Error,
     },
     /// The credentials will not work, however often they are tried.
     #[error("failed to use {origin}; {}", origin.advice())]
     Credentials {
-        /// Where they come from.
         origin: Origin,
-        /// What is wrong with them.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// There is no token now; there may be one later.
@@ -68,9 +64,7 @@ pub enum SourceError {
         origin.advice()
     )]
     Token {
-        /// Where the credentials come from.
         origin: Origin,
-        /// What went wrong.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The client can't be built.
@@ -79,9 +73,7 @@ pub enum SourceError {
          certificates are installed"
     )]
     Client {
-        /// Where Pub/Sub was looked for.
         endpoint: String,
-        /// What the client library says.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

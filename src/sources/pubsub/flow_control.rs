@@ -1,4 +1,4 @@
-//! The bound on what was received and is neither acked nor given back.
+//! The bound on what was received and is neither acked nor returned.
 //!
 //! Pub/Sub's flow control asks the server to keep to it; this makes sure, as an emulator doesn't.
 //! When it is reached, nothing more is taken from the streams.
@@ -17,7 +17,7 @@ pub(super) struct FlowControl {
     max_bytes: u32,
 }
 
-/// The room that one message takes, until it is dropped.
+/// A message's share of the bounds, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     _message: OwnedSemaphorePermit,
@@ -37,7 +37,8 @@ impl FlowControl {
         }
     }
 
-    /// Waits for room for a message of that size. One larger than everything waits for all room.
+    /// Waits until a message of that size is within the bounds. One that is larger than all of them
+    /// waits until no other is outstanding.
     /// `None` is never returned, as nobody closes the semaphores.
     pub(super) async fn enter(&self, bytes: usize) -> Option<Permit> {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX).min(self.max_bytes);
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn both_bounds_hold_and_room_comes_back() {
+    fn both_bounds_hold_and_permits_come_back() {
         let limit = limit(2, 10);
         let first = is_ready(limit.enter(4)).flatten().unwrap();
         assert!(is_ready(limit.enter(7)).is_none(), "too many bytes");

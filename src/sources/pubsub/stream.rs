@@ -12,7 +12,6 @@ use google_cloud_pubsub::model::Message;
 use google_cloud_pubsub::subscriber::handler::Handler;
 use google_cloud_pubsub::subscriber::{MessageStream, ShutdownBehavior, ShutdownToken};
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use super::ack::Ack;
 use super::attempts::{Attempts, Observed};
@@ -20,24 +19,13 @@ use super::auth;
 use super::backoff::Backoff;
 use super::error::SourceError;
 use super::flow_control::FlowControl;
+use super::flushing::Flushing;
 use super::shared::Shared;
 use super::stream_event::{OpenReason, Reopen, StreamEvent, StreamFailure};
 use super::stream_state::StreamState;
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
 use crate::sources::delivery::{self, Delivery};
 use crate::text::error_chain;
-
-/// Longest wait for the last acks at the end. They leave every 100 ms, so this is long for a
-/// healthy server and short for the supervisor that waits; acks that don't make it cost a
-/// redelivery.
-const FLUSH_LIMIT: Duration = Duration::from_secs(5);
-/// Longest wait for the acks of a stream that ended while hearthd goes on; most leave at once.
-/// Where a store fails for longer, the library goes on by itself: it renews leases for an hour, its
-/// default, and sends acks when they come. Only the end no longer waits for these.
-const LINGER_LIMIT: Duration = Duration::from_secs(60);
-/// Streams that ended and whose acks are still waited for. So many mean that a server answers no
-/// ack for minutes: the acks of one more aren't worth waiting for.
-const FLUSHING_MAX: usize = 16;
 
 /// One stream of the source.
 pub(super) struct Stream {
@@ -76,9 +64,10 @@ impl From<Reopen> for End {
 }
 
 impl Stream {
-    /// Pulls until the outlet closes; returns when its acks have left, or after `FLUSH_LIMIT`.
+    /// Pulls until the outlet closes; returns when its acks have left, or after the time that
+    /// `Flushing` waits.
     ///
-    /// Each stream gets a client of its own, built anew each time: a new key is taken up, and the
+    /// Each stream gets a client of its own, built anew each time: a new key is reloaded, and the
     /// old client's credentials or connection may be dead for good.
     pub(super) async fn run(mut self) {
         let mut flushing = Flushing::default();
@@ -97,13 +86,13 @@ impl Stream {
                 End::Stopped => break,
                 // It still counts as up: its successor is not known to fail yet.
                 End::Renewed(why) => reason = why,
-                End::Lost(loss, error) => {
+                End::Lost(failure, error) => {
                     self.state.set_up(false);
-                    reason = OpenReason::Lost(loss);
-                    if let Some(stage) = loss.auth_stage() {
+                    reason = OpenReason::Lost(failure);
+                    if let Some(stage) = failure.auth_stage() {
                         self.shared.auth_failed(stage);
                     }
-                    self.report(loss, error.as_ref(), backoff.next_limit());
+                    self.report(failure, error.as_ref(), backoff.next_limit());
                     if !self.wait(&mut backoff).await {
                         break;
                     }
@@ -142,7 +131,8 @@ impl Stream {
             }
             let subscription = self.shared.settings.subscription.as_str();
             let retry_within_s = backoff.next_limit().as_secs_f64();
-            let (cause, message) = (error_chain(&error), "can't connect to Pub/Sub");
+            let cause = error_chain(&error);
+            let message = "can't connect to Pub/Sub";
             if error.is_configuration() {
                 tracing::error!(subscription, error = cause, retry_within_s, message);
             } else {
@@ -169,7 +159,7 @@ impl Stream {
     ///
     /// `next` must not be dropped half-way for nothing: while the stream opens, that leaves
     /// messages leased to a stream that nobody reads. So a stop doesn't race with it but shuts the
-    /// stream down, which makes `next` return; the branch that does so never completes. An
+    /// stream down, which makes `next` return; the branch that does so never completes. A
     /// reopening is worth the leases.
     async fn pull(&mut self, client: &Client) -> (End, ShutdownToken) {
         let settings = &self.shared.settings;
@@ -198,7 +188,7 @@ impl Stream {
 
     fn report(
         &self,
-        loss: StreamFailure,
+        failure: StreamFailure,
         error: Option<&google_cloud_pubsub::Error>,
         retry_within: Duration,
     ) {
@@ -209,10 +199,10 @@ impl Stream {
             None => error_chain(error),
         });
         let retry_within_s = retry_within.as_secs_f64();
-        if loss.is_permanent() {
-            tracing::error!(subscription, error, retry_within_s, "{}", loss.advice());
+        if failure.is_permanent() {
+            tracing::error!(subscription, error, retry_within_s, "{}", failure.advice());
         } else {
-            tracing::warn!(subscription, error, retry_within_s, "{}", loss.advice());
+            tracing::warn!(subscription, error, retry_within_s, "{}", failure.advice());
         }
     }
 }
@@ -297,7 +287,7 @@ impl Pump<'_> {
         }
     }
 
-    /// False if the outlet closes before there is room.
+    /// False if the outlet closes before the message is within the bounds.
     async fn deliver(&self, message: Message, handler: Handler) -> bool {
         let size = message.data.len();
         let message = raw_message(message, self.shared.clock.wall_now());
@@ -308,7 +298,8 @@ impl Pump<'_> {
             () = self.outlet.closed() => None,
         };
         let Some(permit) = permit else { return false };
-        let (shared, attempts) = (Arc::clone(self.shared), Arc::clone(self.attempts));
+        let shared = Arc::clone(self.shared);
+        let attempts = Arc::clone(self.attempts);
         let ack = Ack::new(handler, shared, attempts, permit);
         self.outlet
             .send(Delivery {
@@ -363,36 +354,6 @@ impl Outlet {
             biased;
             sent = self.deliveries.send(delivery) => sent.is_ok(),
             () = self.closed() => false,
-        }
-    }
-}
-
-/// Streams that ended and whose acks may still be on their way.
-#[derive(Default)]
-struct Flushing(JoinSet<()>);
-
-impl Flushing {
-    /// Signals the end of that stream and waits for its acks in the background.
-    fn add(&mut self, token: ShutdownToken) {
-        while self.0.try_join_next().is_some() {}
-        if self.0.len() < FLUSHING_MAX {
-            self.0.spawn(async move {
-                // An error means that a server answers no ack: the messages will come again.
-                tokio::time::timeout(LINGER_LIMIT, token.shutdown())
-                    .await
-                    .ok();
-            });
-        }
-    }
-
-    /// Waits for all acks, within the limit.
-    async fn finish(mut self) {
-        let all = async { while self.0.join_next().await.is_some() {} };
-        if tokio::time::timeout(FLUSH_LIMIT, all).await.is_err() {
-            tracing::warn!(
-                limit_s = FLUSH_LIMIT.as_secs(),
-                "the last acks were not confirmed in time; Pub/Sub may repeat those messages",
-            );
         }
     }
 }

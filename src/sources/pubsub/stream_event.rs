@@ -28,7 +28,6 @@ pub enum StreamEvent {
 /// What made it necessary to open a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenReason {
-    /// The source started.
     Start,
     /// The one before was lost.
     Lost(StreamFailure),
@@ -188,17 +187,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn losses_are_told_apart() {
+    fn failures_are_told_apart() {
         use google_cloud_gax::error::{CredentialsError, rpc::Status};
         let status = |code| google_cloud_pubsub::Error::service(Status::default().set_code(code));
-        for (code, loss) in [
+        for (code, failure) in [
             (Code::NotFound, StreamFailure::NotFound),
             (Code::PermissionDenied, StreamFailure::PermissionDenied),
             (Code::Unauthenticated, StreamFailure::Unauthenticated),
             (Code::InvalidArgument, StreamFailure::InvalidArgument),
             (Code::Cancelled, StreamFailure::Failed),
         ] {
-            assert_eq!(StreamFailure::of(&status(code)), loss);
+            assert_eq!(StreamFailure::of(&status(code)), failure);
         }
         let error = CredentialsError::from_msg(false, "no");
         let error = google_cloud_pubsub::Error::authentication(error);

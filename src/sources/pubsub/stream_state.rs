@@ -30,18 +30,14 @@ impl StreamState {
     /// each makes the stream open anew.
     pub(super) fn new(shared: Arc<Shared>) -> (Self, mpsc::Receiver<Reopen>) {
         let (reopen, reopens) = mpsc::channel(1);
-        let (waiting_since, is_up) = (AtomicI64::new(NOT_WAITING), AtomicBool::new(false));
-        let down_since = AtomicI64::new(shared.clock.now().0);
-        (
-            Self {
-                shared,
-                waiting_since,
-                is_up,
-                down_since,
-                reopen,
-            },
-            reopens,
-        )
+        let state = Self {
+            waiting_since: AtomicI64::new(NOT_WAITING),
+            is_up: AtomicBool::new(false),
+            down_since: AtomicI64::new(shared.clock.now().0),
+            reopen,
+            shared,
+        };
+        (state, reopens)
     }
 
     /// The stream's task waits for the server from now on, or for something else.

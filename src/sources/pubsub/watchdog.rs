@@ -1,7 +1,7 @@
 //! Sees what the client library doesn't show: that Pub/Sub is out of reach, that a stream is dead
 //! though it looks open, that the key file changed, that nobody publishes any more.
 //!
-//! It never pulls. It ends streams by interrupting them; their own tasks open them again.
+//! It never pulls. It asks the streams' own tasks to open them again.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -48,7 +48,7 @@ pub(super) struct Watchdog {
 /// The credentials file.
 struct Key {
     path: PathBuf,
-    /// The version that was taken up last, or that is no good.
+    /// The version that was reloaded last, or that is no good.
     seen: Option<Stamp>,
     /// Not before then is one tried that there was no token for.
     next_try: ClockTime,
@@ -103,18 +103,19 @@ impl Watchdog {
         }
     }
 
-    /// Takes up a key file that changed, once it is good.
+    /// Reloads a key file that changed, once it is good.
     async fn look_at_key(&mut self) {
         let Some(key) = &mut self.key else { return };
-        let (stamp, now) = (stamp(&key.path), self.shared.clock.now());
-        if stamp == key.seen || now < key.next_try {
+        let found = stamp(&key.path);
+        let now = self.shared.clock.now();
+        if found == key.seen || now < key.next_try {
             return;
         }
         let path = key.path.display();
         let error = match auth::credentials(&self.shared.settings, TOKEN_LIMIT).await {
             Ok(_) => {
                 tracing::info!(%path, "the credentials file changed: streams are opened with it");
-                key.seen = stamp;
+                key.seen = found;
                 self.probe = None;
                 self.states
                     .iter()
@@ -128,7 +129,7 @@ impl Watchdog {
         }
         let cause = error_chain(&error);
         if error.is_configuration() {
-            key.seen = stamp;
+            key.seen = found;
             tracing::error!(
                 error = cause,
                 "the credentials file changed and is no good: kept the old"
@@ -147,7 +148,8 @@ impl Watchdog {
 
     async fn probe_if_due(&mut self) {
         let settings = &self.shared.settings;
-        let (interval, started) = (settings.probe_interval, self.shared.clock.now());
+        let interval = settings.probe_interval;
+        let started = self.shared.clock.now();
         let is_in_doubt = |state: &Arc<StreamState>| {
             state.waiting(started) >= interval || state.down(started) >= interval.min(OPENED_AFTER)
         };

@@ -40,7 +40,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
     trial.publish(50);
     trial.drain();
 
-    // Others take all the space; then there are more messages than the ballast has room for.
+    // Others take all the space; then there are more messages than the ballast file makes room for.
     disk.fill();
     trial.publish(4_000);
     trial.wait_for(ERRORS, |errors| errors >= 3);
@@ -50,7 +50,7 @@ fn a_full_disk_stops_pulling_and_nothing_else() {
         .service
         .series("hearthd_pubsub_outstanding_messages{source=\"pubsub\"}");
     assert!(outstanding <= 301, "{outstanding} messages outstanding");
-    // Those at hand are kept, not given back to come again at once.
+    // Those at hand are kept, not nacked to come again at once.
     assert_eq!(trial.server.log().nacked, Vec::<String>::new());
     for path in ["/livez", "/readyz"] {
         assert!(trial.service.get(path).is_some(), "{path}");

@@ -94,6 +94,7 @@ pub(crate) struct Counts {
 
 impl Counts {
     fn add(&mut self, tally: &Tally) {
+        let tally = tally.all();
         self.received += tally.received;
         self.emitted += tally.emitted;
         self.duplicates += tally.duplicates;
