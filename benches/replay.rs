@@ -25,6 +25,7 @@ use hearthd::event::ClockTime;
 use hearthd::record::RecordKind;
 use hearthd::sources::{Incoming, capture};
 use serde_json::Value;
+use strum::VariantArray as _;
 
 use self::rows::Rows;
 
@@ -141,7 +142,7 @@ fn parse(lines: &[u8]) -> anyhow::Result<()> {
 /// (b) and (d): the whole command.
 fn replay(capture: &Path, state: Option<PathBuf>) -> anyhow::Result<()> {
     let args = replay::Args {
-        records: RecordKind::ALL.to_vec(),
+        records: RecordKind::VARIANTS.to_vec(),
         state,
         files: vec![capture.to_owned()],
         ..replay::Args::default()

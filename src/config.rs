@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Serialize;
+use strum::VariantArray as _;
 
 use crate::record::RecordKind;
 use file::File;
@@ -357,7 +358,10 @@ impl Sink {
         let name = table.parsed("name", sink_name);
         let records = table.choices(
             "records",
-            &RecordKind::ALL.map(|kind| (kind.as_str(), kind)),
+            &RecordKind::VARIANTS
+                .iter()
+                .map(|kind| (kind.as_str(), *kind))
+                .collect::<Vec<_>>(),
         );
         let name = name?;
         match taken.get(&name) {

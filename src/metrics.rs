@@ -10,6 +10,8 @@ use prometheus::{
     Encoder, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
+use strum::VariantNames as _;
+
 use self::register::Register;
 
 use crate::engine::reorder::ReleaseReason;
@@ -45,14 +47,12 @@ struct Messages {
 
 impl Messages {
     fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
-        let by_platform =
-            |name, help| r.counters(name, help, "platform", &Platform::ALL.map(Platform::as_str));
-        let reasons = Reason::ALL.map(Reason::as_str);
+        let by_platform = |name, help| r.counters(name, help, "platform", Platform::VARIANTS);
         let quarantined = r.counters_of_two(
             "messages_quarantined_total",
             "Messages put into quarantine.",
-            ("platform", &Platform::ALL.map(Platform::as_str)),
-            ("reason", &reasons),
+            ("platform", Platform::VARIANTS),
+            ("reason", Reason::VARIANTS),
         )?;
         Ok(Self {
             received: by_platform(
@@ -98,9 +98,7 @@ struct EngineState {
 
 impl EngineState {
     fn new(r: &Register<'_>) -> Result<Self, prometheus::Error> {
-        let reasons = ReleaseReason::ALL.map(ReleaseReason::as_str);
         let changes = ["opened", "updated", "closed", "reopened"];
-        let kinds = ResourceKind::ALL.map(ResourceKind::as_str);
         Ok(Self {
             pending: r.gauge(
                 "reorder_pending_events",
@@ -114,7 +112,7 @@ impl EngineState {
                 "reorder_released_total",
                 "Events released to the event log.",
                 "reason",
-                &reasons,
+                ReleaseReason::VARIANTS,
             )?,
             threads_open: r.gauge("threads_open", "Open notifications.")?,
             notifications: r.counters(
@@ -123,7 +121,12 @@ impl EngineState {
                 "change",
                 &changes,
             )?,
-            resources: r.gauges("graph_resources", "Resources in the graph.", "kind", &kinds)?,
+            resources: r.gauges(
+                "graph_resources",
+                "Resources in the graph.",
+                "kind",
+                ResourceKind::VARIANTS,
+            )?,
         })
     }
 }

@@ -13,6 +13,7 @@ pub use self::error::{Operation, StoreError};
 pub use self::memory::Memory;
 pub use self::sqlite::Sqlite;
 use crate::engine::change::{Changes, Quarantined};
+use crate::engine::draft::Draft;
 use crate::engine::notifications::Notification;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::{ClockTime, NotificationId};
@@ -114,14 +115,21 @@ pub struct JournalRow {
 
 impl JournalRow {
     /// The records that follow the one with the number `last`.
-    fn number(records: Vec<Record>, last: u64) -> Vec<Self> {
-        let row = |(mut record, sequence): (Record, u64)| Self {
-            sequence,
-            kind: record.kind,
-            subject: std::mem::take(&mut record.subject),
-            line: record.into_line(sequence),
+    fn number(drafts: Vec<Draft>, last: u64) -> Vec<Self> {
+        let row = |(draft, sequence)| {
+            let Record {
+                kind,
+                subject,
+                line,
+            } = Record::new(draft, sequence);
+            Self {
+                sequence,
+                kind,
+                subject,
+                line,
+            }
         };
-        records.into_iter().zip(last + 1..).map(row).collect()
+        drafts.into_iter().zip(last + 1..).map(row).collect()
     }
 }
 

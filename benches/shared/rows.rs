@@ -187,7 +187,7 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
         add(4, vec![i64::try_from(*arrival)?.into()]);
     }
     for held in &changes.held {
-        let line = held.record.unnumbered().to_owned();
+        let line = held.record.text.clone();
         add(
             5,
             vec![
@@ -221,7 +221,7 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
             vec![
                 resource.to_string().into(),
                 name.to_string().into(),
-                json(&**fields)?,
+                json(fields)?,
             ],
         );
     }

@@ -3,6 +3,8 @@
 //!
 //! It never acks. What it holds when nobody takes it any more is dropped, and so given back.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use crate::event::{Decoded, RawMessage};
@@ -15,7 +17,7 @@ use crate::sources::Delivery;
 #[derive(Debug)]
 pub(super) struct DecodedDelivery {
     pub(super) delivery: Delivery,
-    pub(super) raw: RawMessage,
+    pub(super) raw: Arc<RawMessage>,
     pub(super) decoded: Decoded,
 }
 

@@ -1,82 +1,71 @@
 //! Structures, rooms and devices: what is there, where it is, what it is called.
 //!
-//! Computed from the registers of contract section 4, so that neither order nor repetition of
+//! Computed from the registers of REFERENCE.md, section 4, so that neither order nor repetition of
 //! events matters. Returns what changed; does not know who is told.
 
+mod node;
 mod place;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::IntoEnumIterator as _;
 
+pub use self::node::Node;
+use self::node::Users;
 use self::place::compare;
 pub use self::place::{ChangeKind, GraphChange, Place, Resource};
-use super::MAX_RESOURCES;
+use super::limits::MAX_RESOURCES;
+use super::pool::Pool;
 use super::register::{Register, Stamp};
-use crate::event::{Event, RelationKind, ResourceKind, ResourceName, Timestamp};
-
-/// Most users kept per resource, the smallest ids: a home has a handful.
-const MAX_USERS: usize = 1024;
-
-/// The registers of one resource, as the store keeps them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
-    seen: Option<Stamp>,
-    gone: Option<Stamp>,
-    structure: Option<Register<ResourceName>>,
-    room: Option<Register<Option<ResourceName>>>,
-    /// The value is canonical JSON text, because that is what decides a tie.
-    name: Option<Register<String>>,
-    users: BTreeSet<String>,
-    updated_at: Option<Timestamp>,
-}
-
-impl Node {
-    fn see(&mut self, stamp: &Stamp, time: &Timestamp) {
-        if self.seen.as_ref() < Some(stamp) {
-            self.seen = Some(stamp.clone());
-        }
-        if self.updated_at.as_ref() < Some(time) {
-            self.updated_at = Some(time.clone());
-        }
-    }
-
-    fn is_there(&self) -> bool {
-        self.seen.is_some() && self.seen > self.gone
-    }
-
-    fn add_user(&mut self, user: &str) {
-        if !self.users.contains(user) {
-            self.users.insert(user.to_owned());
-            if self.users.len() > MAX_USERS {
-                self.users.pop_last();
-            }
-        }
-    }
-
-    fn display_name(&self) -> Option<String> {
-        let text = &self.name.as_ref()?.value;
-        serde_json::from_str(text)
-            .ok()
-            .filter(|name: &String| !name.is_empty())
-    }
-}
+use crate::event::{Event, Relation, RelationKind, ResourceKind, ResourceName, Timestamp};
 
 /// All resources.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    nodes: BTreeMap<ResourceName, Node>,
+    /// Shared with what is to be written, so that it isn't copied.
+    nodes: BTreeMap<ResourceName, Arc<Node>>,
+    /// Devices by what they lie in: see [`Node::container`].
+    inside: BTreeSet<(ResourceName, ResourceName)>,
+    /// Numbers of resources that are there.
+    counts: BTreeMap<ResourceKind, usize>,
     changed: BTreeSet<ResourceName>,
+    users: Pool<Users>,
 }
 
 impl Graph {
-    /// Takes up what the store kept.
-    pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, Node)>) -> Self {
-        Self {
+    /// Goes on with the rows that the store kept.
+    pub(super) fn restore(rows: Vec<(ResourceName, Arc<Node>)>) -> Self {
+        let mut graph = Self {
             nodes: rows.into_iter().collect(),
-            changed: BTreeSet::new(),
+            ..Self::default()
+        };
+        let mut stamps = Pool::default();
+        let names: BTreeSet<ResourceName> = graph.containers().cloned().collect();
+        for (name, node) in &mut graph.nodes {
+            let row = Arc::make_mut(node);
+            row.users = graph.users.share(&row.users);
+            row.share(&names, &mut stamps);
+            if let Some(container) = row.container() {
+                graph.inside.insert((container.clone(), name.clone()));
+            }
         }
+        for (name, kind) in graph
+            .nodes
+            .keys()
+            .filter_map(|name| Some((name, name.kind()?)))
+        {
+            if graph.is_present(name) {
+                *graph.counts.entry(kind).or_default() += 1;
+            }
+        }
+        graph
+    }
+
+    fn containers(&self) -> impl Iterator<Item = &ResourceName> {
+        let is_device = |name: &ResourceName| name.kind() == Some(ResourceKind::Device);
+        self.nodes.keys().filter(move |name| !is_device(name))
     }
 
     /// True if the event is about resources that the graph has no room for.
@@ -87,28 +76,36 @@ impl Graph {
                 .any(|name| !self.nodes.contains_key(name))
     }
 
-    /// Merges an event; returns what changed, sorted by kind and name.
-    pub(super) fn apply(&mut self, event: &Event) -> Vec<GraphChange> {
-        if self.is_seen_again(event) {
+    /// Merges an event; returns what changed, sorted by kind and name. `stamp` is the one that the
+    /// event's resource update writes with.
+    pub(super) fn apply(&mut self, event: &Event, stamp: &Arc<Stamp>) -> Vec<GraphChange> {
+        if self.is_seen_again(event, stamp) {
             return Vec::new();
         }
         let touched = touched(event);
-        let mut watched: Vec<_> = self.with_dependents(event, &touched).into_iter().collect();
+        let mut affected: Vec<_> = self.affected(event, &touched).into_iter().collect();
         // A structure before its rooms, a room before its devices.
-        watched.sort_by_key(ResourceName::kind);
-        let before: Vec<Option<Place>> = watched.iter().map(|name| self.place(name)).collect();
-        self.write(event, &touched);
+        affected.sort_by_key(ResourceName::kind);
+        let before: Vec<Option<Place>> = affected.iter().map(|name| self.place(name)).collect();
+        self.write(event, stamp, &touched);
         let mut changes = Vec::new();
-        for (name, before) in watched.iter().zip(before) {
+        for (name, before) in affected.iter().zip(before) {
+            let Some(kind) = name.kind() else { continue };
             let after = self.place(name);
-            changes.extend(name.kind().map(|kind| compare(name, kind, before, after)));
+            let count = self.counts.entry(kind).or_default();
+            match (&before, &after) {
+                (None, Some(_)) => *count += 1,
+                (Some(_), None) => *count -= 1,
+                (None, None) | (Some(_), Some(_)) => {}
+            }
+            changes.extend(compare(name, kind, before, after));
         }
-        changes.concat()
+        changes
     }
 
     /// By far the most events are about a device that is there, and say nothing of its place or
     /// name: true for those, which are then merged.
-    fn is_seen_again(&mut self, event: &Event) -> bool {
+    fn is_seen_again(&mut self, event: &Event, stamp: &Arc<Stamp>) -> bool {
         let about = event.resource.as_ref().filter(|_| event.relation.is_none());
         let Some(name) = about.filter(|name| name.kind() == Some(ResourceKind::Device)) else {
             return false;
@@ -117,9 +114,10 @@ impl Graph {
         let Some(node) = node.filter(|_| event.display_name.is_none()) else {
             return false;
         };
-        node.see(&Stamp::unranked(event), &event.time.0);
+        let node = Arc::make_mut(node);
+        node.see(stamp, &event.time.0);
         if let Some(user) = &event.user_id {
-            node.add_user(user);
+            node.add_user(user, &mut self.users);
         }
         if !self.changed.contains(name) {
             self.changed.insert(name.clone());
@@ -127,42 +125,51 @@ impl Graph {
         true
     }
 
-    /// The resources whose place may change: those written, and, where a structure or room comes
-    /// or goes, all that lie in it.
-    fn with_dependents(&self, event: &Event, touched: &[ResourceName]) -> BTreeSet<ResourceName> {
+    /// The resources whose place may change: those written; the rooms of a structure that comes;
+    /// and all that lies in a structure or room that goes.
+    fn affected(&self, event: &Event, touched: &[ResourceName]) -> BTreeSet<ResourceName> {
+        let mut affected: BTreeSet<ResourceName> = touched.iter().cloned().collect();
         let deleted = event
             .relation
             .as_ref()
-            .is_some_and(|relation| relation.kind == RelationKind::Deleted);
-        let parents: Vec<&ResourceName> = touched
-            .iter()
-            .filter(|name| name.kind() != Some(ResourceKind::Device))
-            .filter(|name| deleted || !self.is_present(name))
-            .collect();
-        let mut watched: BTreeSet<ResourceName> = touched.iter().cloned().collect();
-        if parents.is_empty() {
-            return watched;
-        }
-        let lies_in = |name: &ResourceName, node: &Node, parent: &ResourceName| {
-            name.is_room_of(parent)
-                || node
-                    .structure
-                    .as_ref()
-                    .is_some_and(|register| register.value == *parent)
-                || node
-                    .room
-                    .as_ref()
-                    .is_some_and(|register| register.value.as_ref() == Some(parent))
-        };
-        for (name, node) in &self.nodes {
-            if parents.iter().any(|parent| lies_in(name, node, parent)) {
-                watched.insert(name.clone());
+            .filter(|relation| relation.kind == RelationKind::Deleted)
+            .map(|relation| &relation.object);
+        for name in touched {
+            let is_deleted = deleted == Some(name);
+            let is_structure = name.kind() == Some(ResourceKind::Structure);
+            if is_structure && (is_deleted || !self.is_present(name)) {
+                affected.extend(self.rooms_of(name).cloned());
+            }
+            if is_deleted {
+                affected.extend(self.devices_in(name).cloned());
             }
         }
-        watched
+        affected
     }
 
-    fn write(&mut self, event: &Event, touched: &[ResourceName]) {
+    fn rooms_of(&self, structure: &ResourceName) -> impl Iterator<Item = &ResourceName> {
+        let first = structure.before_its_rooms();
+        self.nodes
+            .range(&first..)
+            .map(|(name, _)| name)
+            .take_while(move |name| name.as_str().starts_with(first.as_str()))
+    }
+
+    fn devices_in(&self, container: &ResourceName) -> impl Iterator<Item = &ResourceName> {
+        let nothing = ResourceName::new("");
+        let directly = self
+            .inside
+            .range((container.clone(), nothing.clone())..)
+            .take_while(move |(other, _)| other == container);
+        let first = container.before_its_rooms();
+        let in_rooms = self
+            .inside
+            .range((first.clone(), nothing)..)
+            .take_while(move |(room, _)| room.as_str().starts_with(first.as_str()));
+        directly.chain(in_rooms).map(|(_, device)| device)
+    }
+
+    fn write(&mut self, event: &Event, stamp: &Arc<Stamp>, touched: &[ResourceName]) {
         let time = &event.time.0;
         for name in touched {
             // A row for every resource that the event touches, so that registers below find it.
@@ -170,47 +177,60 @@ impl Graph {
             self.changed.insert(name.clone());
         }
         if let Some(name) = &event.resource {
-            let stamp = Stamp::unranked(event);
-            self.see(name, &stamp, time);
-            if let (Some(node), Some(text)) = (self.nodes.get_mut(name), &event.display_name) {
-                Register::write(
-                    &mut node.name,
-                    &stamp,
-                    Value::from(text.as_str()).to_string(),
-                );
+            self.see(name, stamp, time);
+            if let (Some(node), Some(text)) = (self.node(name), &event.display_name) {
+                let text = Value::from(text.as_str()).to_string();
+                Register::write(&mut node.name, stamp, text.into());
             }
             self.add_user(name, event);
         }
-        let Some(relation) = &event.relation else {
-            return;
-        };
-        if relation.kind == RelationKind::Unknown {
-            return;
+        if let Some(relation) = &event.relation
+            && relation.kind != RelationKind::Unknown
+        {
+            self.write_relation(relation, event);
         }
-        let stamp = Stamp::of(event);
+    }
+
+    fn write_relation(&mut self, relation: &Relation, event: &Event) {
+        let stamp = Arc::new(Stamp::of_relation(event, relation.kind));
         self.add_user(&relation.object, event);
         if let Some(subject) = &relation.subject {
             self.add_user(subject, event);
         }
         if relation.kind == RelationKind::Deleted {
-            if let Some(node) = self.nodes.get_mut(&relation.object)
+            if let Some(node) = self.node(&relation.object)
                 && node.gone.as_ref() < Some(&stamp)
             {
                 node.gone = Some(stamp);
             }
             return;
         }
-        self.see(&relation.object, &stamp, time);
+        self.see(&relation.object, &stamp, &event.time.0);
         if let Some(subject) = &relation.subject {
-            self.see(subject, &stamp, time);
+            self.see(subject, &stamp, &event.time.0);
             self.relate(&relation.object, subject, relation.kind, &stamp);
         }
     }
 
-    fn see(&mut self, name: &ResourceName, stamp: &Stamp, time: &Timestamp) {
+    fn node(&mut self, name: &ResourceName) -> Option<&mut Node> {
+        self.nodes.get_mut(name).map(Arc::make_mut)
+    }
+
+    /// The graph's own copy of a name, for rows that repeat it.
+    pub(super) fn shared_name(&self, name: &ResourceName) -> ResourceName {
+        let known = self.nodes.get_key_value(name);
+        known.map_or(name, |(known, _)| known).clone()
+    }
+
+    /// The stamp of the last event about a resource.
+    pub(super) fn last_stamp(&self, name: &ResourceName) -> Option<&Arc<Stamp>> {
+        self.nodes.get(name)?.seen.as_ref()
+    }
+
+    fn see(&mut self, name: &ResourceName, stamp: &Arc<Stamp>, time: &Timestamp) {
         let structure = name.structure_of_room();
         for name in [Some(name), structure.as_ref()].into_iter().flatten() {
-            if let Some(node) = self.nodes.get_mut(name) {
+            if let Some(node) = self.node(name) {
                 node.see(stamp, time);
             }
         }
@@ -221,31 +241,45 @@ impl Graph {
         object: &ResourceName,
         subject: &ResourceName,
         kind: RelationKind,
-        stamp: &Stamp,
+        stamp: &Arc<Stamp>,
     ) {
-        let Some(node) = self.nodes.get_mut(object) else {
+        let object = self.shared_name(object);
+        let subject = self.shared_name(subject);
+        let structure = subject
+            .structure_of_room()
+            .map(|structure| self.shared_name(&structure));
+        let Some(node) = self.node(&object) else {
             return;
         };
+        let before = node.container().cloned();
         match (object.kind(), subject.kind()) {
             (Some(ResourceKind::Device), Some(ResourceKind::Structure)) => {
-                Register::write(&mut node.structure, stamp, subject.clone());
+                Register::write(&mut node.structure, stamp, subject);
                 if kind == RelationKind::Updated {
                     Register::write(&mut node.room, stamp, None);
                 }
             }
             (Some(ResourceKind::Device), Some(ResourceKind::Room)) => {
-                if let Some(structure) = subject.structure_of_room() {
+                if let Some(structure) = structure {
                     Register::write(&mut node.structure, stamp, structure);
                 }
-                Register::write(&mut node.room, stamp, Some(subject.clone()));
+                Register::write(&mut node.room, stamp, Some(subject));
             }
             (_, _) => {}
+        }
+        let after = node.container().cloned();
+        if before != after {
+            let inside = |container: ResourceName| (container, object.clone());
+            if let Some(container) = before {
+                self.inside.remove(&inside(container));
+            }
+            self.inside.extend(after.map(inside));
         }
     }
 
     fn add_user(&mut self, name: &ResourceName, event: &Event) {
         if let (Some(node), Some(user)) = (self.nodes.get_mut(name), &event.user_id) {
-            node.add_user(user);
+            Arc::make_mut(node).add_user(user, &mut self.users);
         }
     }
 
@@ -306,17 +340,22 @@ impl Graph {
         shows.then(|| room.clone())
     }
 
-    fn gone(&self, name: &ResourceName) -> Option<&Stamp> {
+    fn gone(&self, name: &ResourceName) -> Option<&Arc<Stamp>> {
         self.nodes.get(name)?.gone.as_ref()
     }
 
     /// The rows that changed since the last call.
-    pub(super) fn take_changed(&mut self) -> Vec<(ResourceName, Node)> {
+    pub(super) fn take_changed(&mut self) -> Vec<(ResourceName, Arc<Node>)> {
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
-            .filter_map(|name| self.nodes.get(&name).map(|node| (name, node.clone())))
+            .filter_map(|name| self.nodes.get(&name).map(|node| (name, Arc::clone(node))))
             .collect()
+    }
+
+    /// Numbers of the resources that are there, of every kind.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (ResourceKind, usize)> {
+        ResourceKind::iter().map(|kind| (kind, self.counts.get(&kind).copied().unwrap_or_default()))
     }
 
     /// The resources that are there, sorted by name.
@@ -326,7 +365,7 @@ impl Graph {
                 name: name.clone(),
                 kind: name.kind()?,
                 place: self.place(name)?,
-                users: node.users.clone(),
+                users: Arc::clone(&node.users),
                 updated_at: node.updated_at.clone(),
             })
         })

@@ -4,30 +4,37 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
+use strum::{EnumIter, IntoStaticStr, VariantNames};
 
-/// What a resource is, read from its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What a resource is, read from its name. In the order of their metrics.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    IntoStaticStr,
+    VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ResourceKind {
     /// A home.
     Structure,
     /// A room of a structure.
     Room,
-    /// A device.
     Device,
 }
 
 impl ResourceKind {
-    /// Every kind, in the order of their metrics.
-    pub const ALL: [Self; 3] = [Self::Structure, Self::Room, Self::Device];
-
-    /// The name used in records and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Structure => "structure",
-            Self::Room => "room",
-            Self::Device => "device",
-        }
+        self.into()
     }
 }
 
@@ -54,6 +61,11 @@ impl ResourceName {
         &self.name
     }
 
+    /// The whole name, shared.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
     /// What the name says it is (`enterprises/{p}/devices/{d}`, `…/structures/{s}`,
     /// `…/structures/{s}/rooms/{r}`), or `None` for any other shape: such a resource is in the
     /// event log and in notifications, but not in the graph.
@@ -69,6 +81,11 @@ impl ResourceName {
     /// True for a room whose name contains that structure.
     pub fn is_room_of(&self, structure: &Self) -> bool {
         self.structure_in_name() == Some(structure.as_str())
+    }
+
+    /// Sorts right before the rooms of this structure, whose names all begin with it.
+    pub fn before_its_rooms(&self) -> Self {
+        Self::from([&self.name, "/rooms/"].concat())
     }
 
     fn structure_in_name(&self) -> Option<&str> {

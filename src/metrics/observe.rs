@@ -7,7 +7,7 @@ use prometheus::{IntCounter, IntCounterVec};
 use super::Metrics;
 use crate::engine::Engine;
 use crate::engine::change::Tally;
-use crate::event::{ClockTime, Platform, RawMessage, ResourceKind};
+use crate::event::{ClockTime, Platform, RawMessage};
 use crate::sinks::DeliveryOutcome;
 use crate::sources::pubsub::SourceEvent;
 use crate::store::Operation;
@@ -94,17 +94,11 @@ impl Metrics {
 
     /// Shows the number of resources of each kind.
     pub fn show_graph(&self, engine: &Engine) {
-        let mut counts = ResourceKind::ALL.map(|kind| (kind, 0));
-        for resource in engine.resources() {
-            for (kind, count) in &mut counts {
-                *count += i64::from(*kind == resource.kind);
-            }
-        }
-        for (kind, count) in counts {
+        for (kind, count) in engine.counts() {
             self.engine
                 .resources
                 .with_label_values(&[kind.as_str()])
-                .set(count);
+                .set(integer(count as u64));
         }
     }
 

@@ -34,8 +34,8 @@ pub struct Memory {
     clips: BTreeMap<(SessionKey, String), ClockTime>,
     released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     held: BTreeMap<u64, Arc<Held>>,
-    nodes: BTreeMap<ResourceName, Node>,
-    traits: BTreeMap<(ResourceName, Arc<str>), Arc<Fields>>,
+    nodes: BTreeMap<ResourceName, Arc<Node>>,
+    traits: BTreeMap<(ResourceName, Arc<str>), Fields>,
     without_journal: bool,
     journal: VecDeque<(JournalRow, ClockTime)>,
     journal_bytes: u64,
@@ -66,7 +66,7 @@ impl Memory {
             nodes: self
                 .nodes
                 .iter()
-                .map(|(name, row)| (name.clone(), row.clone()))
+                .map(|(name, row)| (name.clone(), Arc::clone(row)))
                 .collect(),
             traits: self.traits.iter().map(trait_row).collect(),
         })
@@ -80,7 +80,7 @@ impl Memory {
                 .extend(self.payloads.get(key).map(|at| (*key, *at)));
         }
         for key in &lookup.ordering_keys {
-            let row = self.released.get_key_value(key.as_str());
+            let row = self.released.get_key_value(key);
             loaded
                 .ordering_keys
                 .extend(row.map(|(key, row)| (Arc::clone(key), row.clone())));
@@ -171,7 +171,7 @@ impl Memory {
             self.quarantine_bytes += quarantine_bytes(&message);
             self.quarantine.insert(self.last_quarantined, message);
         }
-        let rows = JournalRow::number(changes.records, self.last_sequence);
+        let rows = JournalRow::number(changes.drafts, self.last_sequence);
         self.last_sequence += rows.len() as u64;
         if !self.without_journal {
             self.journal_bytes += rows.iter().map(size).sum::<u64>();
@@ -267,11 +267,11 @@ impl Memory {
     }
 }
 
-fn trait_row(((resource, name), fields): (&(ResourceName, Arc<str>), &Arc<Fields>)) -> TraitRow {
+fn trait_row(((resource, name), fields): (&(ResourceName, Arc<str>), &Fields)) -> TraitRow {
     TraitRow {
         resource: resource.clone(),
         name: Arc::clone(name),
-        fields: Arc::clone(fields),
+        fields: fields.clone(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Where a resource is and what it is called, and how that changes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -18,7 +19,7 @@ pub struct Place {
     pub display_name: Option<String>,
 }
 
-/// One resource of the graph, as contract section 4 shows it.
+/// One resource of the graph, as REFERENCE.md, section 4, shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
@@ -30,7 +31,7 @@ pub struct Resource {
     #[serde(flatten)]
     pub place: Place,
     /// The users it was seen with, sorted.
-    pub users: BTreeSet<String>,
+    pub users: Arc<BTreeSet<Arc<str>>>,
     /// The largest timestamp seen for it.
     pub updated_at: Option<Timestamp>,
 }

@@ -4,14 +4,14 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use serde::Serialize;
 
 use crate::engine::change::Changes;
+use crate::engine::draft::Draft;
 use crate::engine::traits::TraitRow;
 use crate::event::ClockTime;
-use crate::record::Record;
 use crate::store::{JournalRow, quarantine_bytes};
 
 /// Writes all changes; returns the new rows of the journal.
 pub(super) fn changes(connection: &Connection, mut changes: Changes) -> Result<Vec<JournalRow>> {
-    let records = std::mem::take(&mut changes.records);
+    let drafts = std::mem::take(&mut changes.drafts);
     let changes = &changes;
     payloads_and_sessions(connection, changes)?;
     notifications(connection, changes)?;
@@ -19,7 +19,7 @@ pub(super) fn changes(connection: &Connection, mut changes: Changes) -> Result<V
     graph(connection, changes)?;
     quarantine(connection, changes)?;
     set_meta(connection, "clock", changes.at.0)?;
-    journal(connection, records, changes.at)
+    journal(connection, drafts, changes.at)
 }
 
 fn payloads_and_sessions(connection: &Connection, changes: &Changes) -> Result<()> {
@@ -67,8 +67,8 @@ fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
     let mut hold =
         connection.prepare_cached("INSERT INTO held (arrival, row, line) VALUES (?1, ?2, ?3)")?;
     for row in &changes.held {
-        let line = row.record.unnumbered();
-        hold.execute(params![integer(row.arrival), json(&**row)?, line])?;
+        let text = &row.record.text;
+        hold.execute(params![integer(row.arrival), json(&**row)?, text])?;
     }
     let mut released = connection.prepare_cached(
         "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
@@ -94,7 +94,7 @@ fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
         fields,
     } in &changes.traits
     {
-        traits.execute(params![resource.as_str(), name, json(&**fields)?])?;
+        traits.execute(params![resource.as_str(), name, json(fields)?])?;
     }
     let mut drop_trait =
         connection.prepare_cached("DELETE FROM traits WHERE resource = ?1 AND name = ?2")?;
@@ -163,14 +163,10 @@ pub(super) fn drop_dead_letters(connection: &Connection, ids: &[i64]) -> Result<
     ids.iter().map(|id| statement.execute([id])).sum()
 }
 
-fn journal(
-    connection: &Connection,
-    records: Vec<Record>,
-    at: ClockTime,
-) -> Result<Vec<JournalRow>> {
+fn journal(connection: &Connection, drafts: Vec<Draft>, at: ClockTime) -> Result<Vec<JournalRow>> {
     let last = super::read::meta(connection, "last_sequence")?.unsigned_abs();
     let mut bytes = super::read::meta(connection, "journal_bytes")?;
-    let rows = JournalRow::number(records, last);
+    let rows = JournalRow::number(drafts, last);
     let Some(end) = rows.last() else {
         return Ok(rows);
     };

@@ -602,25 +602,21 @@ pub(crate) fn check_event_log(
     Ok(())
 }
 
-/// Checks that ordering keys part the log by thread, else relation object, else resource. The
-/// contract leaves open whether two devices share a thread's key, so either passes.
+/// Checks that ordering keys part the log by thread, else relation object, else resource.
 fn check_lanes(log: &[Logged<'_>]) -> Result<(), String> {
-    for one in log {
-        for two in log {
-            let (a, b) = (one.message, two.message);
-            let target = |message: &Message<'_>| {
-                let object = text(&message.body["relationUpdate"]["object"]);
-                object.or(message.resource).map(str::to_owned)
-            };
-            let may_share = match (a.thread, b.thread) {
-                (None, None) => target(a) == target(b),
-                threads => threads.0 == threads.1,
-            };
-            let must_share = may_share && (a.thread.is_none() || a.resource == b.resource);
-            let share = one.lane == two.lane;
-            if (share && !may_share) || (must_share && !share) {
-                return Err(format!("ordering keys: {one:?} and {two:?}"));
+    for logged in log {
+        let message = logged.message;
+        let object = text(&message.body["relationUpdate"]["object"]);
+        let lane = match (message.thread, object, message.resource) {
+            (Some(thread), object, resource) => {
+                let resource = resource.or(object).unwrap_or_default();
+                format!("{resource}/threads/{thread}")
             }
+            (None, Some(target), _) | (None, None, Some(target)) => target.to_owned(),
+            (None, None, None) => String::new(),
+        };
+        if logged.lane != lane {
+            return Err(format!("ordering key, not {lane:?}: {logged:?}"));
         }
     }
     Ok(())
