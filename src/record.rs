@@ -192,7 +192,7 @@ fn source(platform: Platform, resource: Option<&ResourceName>) -> String {
     let authority = match platform {
         Platform::Sdm => "//smartdevicemanagement.googleapis.com",
     };
-    match resource.and_then(ResourceName::enterprise) {
+    match resource.and_then(ResourceName::account) {
         Some(enterprise) => [authority, "/", enterprise].concat(),
         None => authority.to_owned(),
     }

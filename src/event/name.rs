@@ -1,4 +1,4 @@
-//! Names of resources, and what they say by their form (Google's documents).
+//! Names of resources, and what they say by their form: one table for all platforms.
 
 use std::fmt;
 use std::sync::Arc;
@@ -38,6 +38,25 @@ impl ResourceKind {
     }
 }
 
+/// How a platform names resources: collections and ids take turns, as in
+/// `enterprises/{p}/structures/{s}/rooms/{r}`.
+struct Grammar {
+    /// The collection of accounts, which all names begin with: it tells the platforms apart.
+    accounts: &'static str,
+    /// The collections below the account, and what a name with these is.
+    forms: &'static [(&'static [&'static str], ResourceKind)],
+}
+
+/// One row per platform.
+const GRAMMARS: [Grammar; 1] = [Grammar {
+    accounts: "enterprises",
+    forms: &[
+        (&["devices"], ResourceKind::Device),
+        (&["structures"], ResourceKind::Structure),
+        (&["structures", "rooms"], ResourceKind::Room),
+    ],
+}];
+
 /// The full name of a resource, compared as bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(from = "String")]
@@ -66,9 +85,8 @@ impl ResourceName {
         Arc::clone(&self.name)
     }
 
-    /// What the name says it is (`enterprises/{p}/devices/{d}`, `…/structures/{s}`,
-    /// `…/structures/{s}/rooms/{r}`), or `None` for any other shape: such a resource is in the
-    /// event log and in notifications, but not in the graph.
+    /// What the name says it is by its platform's grammar, or `None` for any other shape: such a
+    /// resource is in the event log and in notifications, but not in the graph.
     pub fn kind(&self) -> Option<ResourceKind> {
         self.kind
     }
@@ -97,15 +115,15 @@ impl ResourceName {
             .map(|(structure, _)| structure)
     }
 
-    /// `enterprises/{p}`, or `None` if the name does not begin so.
-    pub fn enterprise(&self) -> Option<&str> {
-        let id = self
-            .name
-            .strip_prefix("enterprises/")?
-            .split('/')
-            .next()
-            .filter(|id| filled(id))?;
-        self.name.get(.."enterprises/".len() + id.len())
+    /// The account that the resource is in, such as `enterprises/{p}`, or `None` if the name does
+    /// not begin like any platform's.
+    pub fn account(&self) -> Option<&str> {
+        let (collection, rest) = self.name.split_once('/')?;
+        GRAMMARS
+            .iter()
+            .find(|grammar| grammar.accounts == collection)?;
+        let id = rest.split('/').next().filter(|id| !id.is_empty())?;
+        self.name.get(..collection.len() + 1 + id.len())
     }
 
     /// The last part of the name.
@@ -116,26 +134,19 @@ impl ResourceName {
 
 fn kind_of(name: &str) -> Option<ResourceKind> {
     let mut parts = name.split('/');
-    if parts.next() != Some("enterprises") || !parts.next().is_some_and(filled) {
-        return None;
-    }
-    let kind = match (parts.next()?, parts.next().filter(|id| filled(id))?) {
-        ("devices", _) => ResourceKind::Device,
-        ("structures", _) => match parts.next() {
-            None => return Some(ResourceKind::Structure),
-            Some("rooms") => {
-                parts.next().filter(|id| filled(id))?;
-                ResourceKind::Room
-            }
-            Some(_) => return None,
-        },
-        _ => return None,
+    let accounts = parts.next()?;
+    let grammar = GRAMMARS
+        .iter()
+        .find(|grammar| grammar.accounts == accounts)?;
+    let is_account = parts.next().is_some_and(|id| !id.is_empty());
+    let form = |(collections, kind): &(&[&str], ResourceKind)| {
+        let mut parts = parts.clone();
+        let fits = |collection: &&str| {
+            parts.next() == Some(collection) && parts.next().is_some_and(|id| !id.is_empty())
+        };
+        (collections.iter().all(fits) && parts.next().is_none()).then_some(*kind)
     };
-    parts.next().is_none().then_some(kind)
-}
-
-fn filled(part: &str) -> bool {
-    !part.is_empty()
+    grammar.forms.iter().find_map(form).filter(|_| is_account)
 }
 
 impl From<String> for ResourceName {
@@ -214,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn names_begin_with_their_enterprise_and_end_with_a_short_id() {
-        for (name, enterprise, short) in [
+    fn names_begin_with_their_account_and_end_with_a_short_id() {
+        for (name, account, short) in [
             ("enterprises/p/devices/d", Some("enterprises/p"), "d"),
             (
                 "enterprises/haus\u{fc}/devices/t\u{fc}r",
@@ -229,7 +240,7 @@ mod tests {
             ("h", None, "h"),
         ] {
             let name = ResourceName::new(name);
-            assert_eq!((name.enterprise(), name.short_id()), (enterprise, short));
+            assert_eq!((name.account(), name.short_id()), (account, short));
         }
     }
 }

@@ -268,7 +268,7 @@ fn flag_foreign(event: &mut Event, settings: &DecodeSettings) {
     if names
         .into_iter()
         .flatten()
-        .any(|name| name.enterprise() != Some(own))
+        .any(|name| name.account() != Some(own))
     {
         event.flags.insert(Flag::ForeignEnterprise);
     }
