@@ -143,7 +143,6 @@ pub enum RelationKind {
 /// A change of the relation between two resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relation {
-    /// What happened.
     pub kind: RelationKind,
     /// Its name on the wire.
     pub type_name: String,
@@ -207,7 +206,6 @@ pub enum Flag {
 pub struct Event {
     /// Where it came from.
     pub platform: Platform,
-    /// Its idempotency key.
     pub key: DedupeKey,
     /// The platform's id: not unique, since the messages of a thread may share it.
     pub event_id: Option<Arc<str>>,
@@ -223,7 +221,6 @@ pub struct Event {
     pub resource: Option<ResourceName>,
     /// The user, obfuscated by the platform: never logged.
     pub user_id: Option<String>,
-    /// Its thread, if it has one.
     pub thread: Option<Thread>,
     /// The thread state as written, known or not.
     pub thread_state: Option<String>,
@@ -246,9 +243,7 @@ pub struct Event {
 pub struct Payload {
     /// Resources that may have similar updates.
     pub resource_group: Value,
-    /// The traits.
     pub traits: Option<Object>,
-    /// The events.
     pub events: Option<Object>,
 }
 

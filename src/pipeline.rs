@@ -30,11 +30,8 @@ const TRIMS_PER_BOUND: u32 = 16;
 /// What the pipeline depends on.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// For decoding.
     pub decode: DecodeSettings,
-    /// For the engine.
     pub engine: EngineSettings,
-    /// For the store.
     pub retention: Retention,
 }
 
@@ -127,7 +124,7 @@ pub struct Pipeline {
     /// Every message of this process and what was pending at its start.
     received: u64,
     /// Those of them that were committed with an outcome.
-    settled: u64,
+    accounted: u64,
 }
 
 impl Pipeline {
@@ -145,7 +142,7 @@ impl Pipeline {
             next_trim,
             bytes_since_trim: [0; 2],
             received,
-            settled: 0,
+            accounted: 0,
         })
     }
 
@@ -267,7 +264,7 @@ impl Pipeline {
             .sum::<u64>();
         self.bytes_since_trim[1] += quarantined;
         self.received += tally.received;
-        self.settled += tally.emitted + tally.duplicates + tally.quarantined_total();
+        self.accounted += tally.emitted + tally.duplicates + tally.quarantined_total();
         Ok(Ok(committed))
     }
 
@@ -329,7 +326,7 @@ impl Pipeline {
     /// unless one was lost or made up.
     pub fn imbalance(&self) -> i64 {
         let pending = self.engine.as_ref().map_or(0, Engine::pending) as u64;
-        let accounted = self.settled + pending;
+        let accounted = self.accounted + pending;
         i64::try_from(self.received).unwrap_or(i64::MAX)
             - i64::try_from(accounted).unwrap_or(i64::MAX)
     }
@@ -339,7 +336,6 @@ impl Pipeline {
         self.engine.as_ref()
     }
 
-    /// The store.
     pub fn store(&self) -> &Store {
         &self.store
     }

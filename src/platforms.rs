@@ -253,7 +253,8 @@ mod tests {
     #[test]
     fn a_text_is_not_parsed_in_turn_whatever_its_key() {
         // Each level of such texts would start a parser anew, until the stack overflows.
-        let (open, close) = ("[".repeat(100), "]".repeat(100));
+        let open = "[".repeat(100);
+        let close = "]".repeat(100);
         let mut body = open.clone() + &close;
         loop {
             let text = Value::from(body.as_str());

@@ -1,4 +1,4 @@
-//! Whether what is written into the journal is what the contract says, record by record.
+//! Whether what is written into the journal is what REFERENCE.md says, record by record.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use hearthd::record::RecordKind;
 use hearthd::store::JournalRow;
 use serde_json::{Map, Value};
 
-/// Most members of each set of a notification (contract, section 3).
+/// Most members of each set of a notification (REFERENCE.md, section 3).
 const MAX_MEMBERS: usize = 256;
 
 const ENVELOPE: &[&str] = &[
@@ -128,7 +128,8 @@ impl Journal {
 
     fn check_notification(&mut self, id: &str, at: &str, data: &Value) -> anyhow::Result<()> {
         let data = object(data, NOTIFICATION)?;
-        let (own, revision) = (data["notificationId"].as_str(), data["revision"].as_u64());
+        let own = data["notificationId"].as_str();
+        let revision = data["revision"].as_u64();
         let (own, revision) = own.zip(revision).context("no id or revision")?;
         ensure!(is_key(own) && id == format!("{own}.{revision}"), "id");
         let last = self

@@ -128,7 +128,8 @@ impl<'a> Life<'a> {
 
     /// Decodes twice: the same body must mean the same.
     fn decode(&mut self, message: Incoming) -> anyhow::Result<(Arc<RawMessage>, Decoded)> {
-        let (body, fault) = (message.raw.body.clone(), message.fault.clone());
+        let body = message.raw.body.clone();
+        let fault = message.fault.clone();
         let (_, again) = Pipeline::decode(&self.settings.decode, message.clone());
         let (raw, decoded) = Pipeline::decode(&self.settings.decode, message);
         check_decoded(&body, &decoded, fault.is_some())
@@ -197,10 +198,8 @@ impl<'a> Life<'a> {
             "imbalance {}",
             self.pipeline.imbalance()
         );
-        let (pending, most) = (
-            engine.pending() as u64,
-            self.settings.engine.max_pending as u64,
-        );
+        let pending = engine.pending() as u64;
+        let most = self.settings.engine.max_pending as u64;
         ensure!(
             pending == self.pending,
             "{pending} pending, not {}",

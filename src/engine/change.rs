@@ -17,7 +17,6 @@ use crate::event::{
 /// A message that could not be decoded, with all that is known of it.
 #[derive(Clone, Debug)]
 pub struct Quarantined {
-    /// Its idempotency key.
     pub key: DedupeKey,
     /// When it arrived.
     pub at: ClockTime,

@@ -40,6 +40,5 @@ pub struct RelationDraft {
     pub time: EventTime,
     /// Its number among the changes of that event, from 1.
     pub number: usize,
-    /// The change.
     pub change: GraphChange,
 }

@@ -1,19 +1,19 @@
 //! Structures, rooms and devices: what is there, where it is, what it is called.
 //!
 //! Computed from the registers of REFERENCE.md, section 4, so that neither order nor repetition of
-//! events matters. Returns what changed; does not know who is told.
+//! events matters. Returns what changed; does not know who receives it.
 
 mod node;
 mod place;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
 use strum::IntoEnumIterator as _;
 
 pub use self::node::Node;
-use self::node::Users;
+use self::node::{Users, inside};
 use self::place::compare;
 pub use self::place::{ChangeKind, GraphChange, Place, Resource};
 use super::limits::MAX_RESOURCES;
@@ -24,9 +24,10 @@ use crate::event::{Event, Relation, RelationKind, ResourceKind, ResourceName, Ti
 /// All resources.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    /// Shared with what is to be written, so that it isn't copied.
-    nodes: BTreeMap<ResourceName, Arc<Node>>,
-    /// Devices by what they lie in: see [`Node::container`].
+    /// Shared with what is to be written, so that it isn't copied. Hashed, since names begin alike
+    /// and so compare slowly.
+    nodes: HashMap<ResourceName, Arc<Node>>,
+    /// Rooms and devices by what they lie in: see [`inside`].
     inside: BTreeSet<(ResourceName, ResourceName)>,
     /// Numbers of resources that are there.
     counts: BTreeMap<ResourceKind, usize>,
@@ -38,34 +39,32 @@ impl Graph {
     /// Goes on with the rows that the store kept.
     pub(super) fn restore(rows: Vec<(ResourceName, Arc<Node>)>) -> Self {
         let mut graph = Self {
-            nodes: rows.into_iter().collect(),
+            nodes: HashMap::with_capacity(rows.len()),
             ..Self::default()
         };
         let mut stamps = Pool::default();
-        let names: BTreeSet<ResourceName> = graph.containers().cloned().collect();
-        for (name, node) in &mut graph.nodes {
-            let row = Arc::make_mut(node);
-            row.users = graph.users.share(&row.users);
-            row.share(&names, &mut stamps);
-            if let Some(container) = row.container() {
-                graph.inside.insert((container.clone(), name.clone()));
-            }
-        }
-        for (name, kind) in graph
-            .nodes
-            .keys()
-            .filter_map(|name| Some((name, name.kind()?)))
-        {
-            if graph.is_present(name) {
-                *graph.counts.entry(kind).or_default() += 1;
-            }
-        }
-        graph
-    }
-
-    fn containers(&self) -> impl Iterator<Item = &ResourceName> {
         let is_device = |name: &ResourceName| name.kind() == Some(ResourceKind::Device);
-        self.nodes.keys().filter(move |name| !is_device(name))
+        let containers = rows
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !is_device(name));
+        let containers: BTreeSet<ResourceName> = containers.cloned().collect();
+        for (name, mut row) in rows {
+            let node = Arc::make_mut(&mut row);
+            node.users = graph.users.share(&node.users);
+            node.share(&containers, &mut stamps);
+            graph.inside.extend(inside(&name, node));
+            graph.nodes.insert(name, row);
+        }
+        let present = graph.nodes.keys().filter(|name| graph.is_present(name));
+        let counts = present.fold(BTreeMap::new(), |mut counts, name| {
+            if let Some(kind) = name.kind() {
+                *counts.entry(kind).or_default() += 1;
+            }
+            counts
+        });
+        graph.counts = counts;
+        graph
     }
 
     /// True if the event is about resources that the graph has no room for.
@@ -148,32 +147,35 @@ impl Graph {
     }
 
     fn rooms_of(&self, structure: &ResourceName) -> impl Iterator<Item = &ResourceName> {
-        let first = structure.before_its_rooms();
-        self.nodes
-            .range(&first..)
-            .map(|(name, _)| name)
-            .take_while(move |name| name.as_str().starts_with(first.as_str()))
+        let all = self.directly_in(structure);
+        all.filter(|name| name.kind() == Some(ResourceKind::Room))
     }
 
     fn devices_in(&self, container: &ResourceName) -> impl Iterator<Item = &ResourceName> {
-        let nothing = ResourceName::new("");
-        let directly = self
-            .inside
-            .range((container.clone(), nothing.clone())..)
-            .take_while(move |(other, _)| other == container);
-        let first = container.before_its_rooms();
         let in_rooms = self
-            .inside
-            .range((first.clone(), nothing)..)
-            .take_while(move |(room, _)| room.as_str().starts_with(first.as_str()));
-        directly.chain(in_rooms).map(|(_, device)| device)
+            .rooms_of(container)
+            .flat_map(|room| self.directly_in(room));
+        let all = self.directly_in(container).chain(in_rooms);
+        all.filter(|name| name.kind() == Some(ResourceKind::Device))
+    }
+
+    fn directly_in(&self, container: &ResourceName) -> impl Iterator<Item = &ResourceName> {
+        let first = (container.clone(), ResourceName::new(""));
+        let container = container.clone();
+        self.inside
+            .range(first..)
+            .take_while(move |(other, _)| *other == container)
+            .map(|(_, name)| name)
     }
 
     fn write(&mut self, event: &Event, stamp: &Arc<Stamp>, touched: &[ResourceName]) {
         let time = &event.time.0;
         for name in touched {
             // A row for every resource that the event touches, so that registers below find it.
-            self.nodes.entry(name.clone()).or_default();
+            if !self.nodes.contains_key(name) {
+                self.inside.extend(inside(name, &Node::default()));
+                self.nodes.insert(name.clone(), Arc::default());
+            }
             self.changed.insert(name.clone());
         }
         if let Some(name) = &event.resource {
@@ -251,7 +253,7 @@ impl Graph {
         let Some(node) = self.node(&object) else {
             return;
         };
-        let before = node.container().cloned();
+        let before = inside(&object, node);
         match (object.kind(), subject.kind()) {
             (Some(ResourceKind::Device), Some(ResourceKind::Structure)) => {
                 Register::write(&mut node.structure, stamp, subject);
@@ -267,13 +269,12 @@ impl Graph {
             }
             (_, _) => {}
         }
-        let after = node.container().cloned();
+        let after = inside(&object, node);
         if before != after {
-            let inside = |container: ResourceName| (container, object.clone());
-            if let Some(container) = before {
-                self.inside.remove(&inside(container));
+            if let Some(before) = before {
+                self.inside.remove(&before);
             }
-            self.inside.extend(after.map(inside));
+            self.inside.extend(after);
         }
     }
 
@@ -360,7 +361,9 @@ impl Graph {
 
     /// The resources that are there, sorted by name.
     pub(super) fn resources(&self) -> impl Iterator<Item = Resource> {
-        self.nodes.iter().filter_map(|(name, node)| {
+        let mut nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.sort_by_key(|(name, _)| *name);
+        nodes.into_iter().filter_map(|(name, node)| {
             Some(Resource {
                 name: name.clone(),
                 kind: name.kind()?,

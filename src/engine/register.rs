@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::{Event, RelationKind, instant};
 
-/// Which of two events with the same timestamp counts as the later one (contract, section 4).
+/// Which of two events with the same timestamp counts as the later one (REFERENCE.md, section 4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) enum Rank {
     Other,

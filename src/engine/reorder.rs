@@ -23,7 +23,7 @@ const MAX_PENDING_BYTES: usize = 64 << 20;
 /// 4 KiB that the decoder takes); the store has the rest.
 const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
 
-/// What the event log of one ordering key is sorted by (contract, section 3).
+/// What the event log of one ordering key is sorted by (REFERENCE.md, section 3).
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SortKey {
     #[serde(with = "instant")]
@@ -55,7 +55,6 @@ pub struct Held {
     pub until: ClockTime,
     /// Counts arrivals: orders the timers of one instant.
     pub arrival: u64,
-    /// Its ordering key.
     pub ordering_key: Arc<str>,
     /// Its place within the ordering key.
     pub sort_key: SortKey,
@@ -108,7 +107,7 @@ pub(super) struct Reorder {
 }
 
 impl Reorder {
-    /// Takes up what the store kept. A hold never lasts longer than a fresh one would.
+    /// Goes on with the events that the store kept. A hold never lasts longer than a fresh one would.
     pub(super) fn restore(
         hold: Duration,
         max_events: usize,

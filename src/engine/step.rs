@@ -31,9 +31,7 @@ pub struct Restored {
     pub held: Vec<Held>,
     /// Timers of open notifications.
     pub deadlines: Vec<(NotificationId, ClockTime)>,
-    /// The graph.
     pub nodes: Vec<(ResourceName, Arc<Node>)>,
-    /// Device state.
     pub traits: Vec<TraitRow>,
 }
 
@@ -68,8 +66,6 @@ pub struct Loaded {
     pub payloads: BTreeMap<DedupeKey, ClockTime>,
     /// The last release under ordering keys, and when that was.
     pub ordering_keys: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
-    /// Notifications.
     pub notifications: BTreeMap<NotificationId, Arc<Notification>>,
-    /// Sessions.
     pub sessions: BTreeMap<SessionKey, Session>,
 }

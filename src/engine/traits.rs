@@ -2,7 +2,7 @@
 //!
 //! Knows no trait by name; a platform's decoder says what an update sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer};
@@ -103,7 +103,7 @@ impl Fields {
 
 /// The traits of a resource, under the name that the graph has if there were none.
 fn of_resource<'a>(
-    resources: &'a mut BTreeMap<ResourceName, Named<Fields>>,
+    resources: &'a mut HashMap<ResourceName, Named<Fields>>,
     name: &ResourceName,
     graph: &Graph,
 ) -> &'a mut Named<Fields> {
@@ -132,7 +132,8 @@ pub struct TraitRow {
 /// All device state.
 #[derive(Debug, Default)]
 pub(super) struct Traits {
-    resources: BTreeMap<ResourceName, Named<Fields>>,
+    /// Hashed, since names begin alike and so compare slowly.
+    resources: HashMap<ResourceName, Named<Fields>>,
     changed: BTreeMap<ResourceName, BTreeSet<Arc<str>>>,
     /// Names, and short values.
     texts: Pool<str>,

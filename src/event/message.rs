@@ -20,7 +20,6 @@ pub struct RawMessage {
     pub publish_time: PublishTime,
     /// When hearthd received it.
     pub received_at: ReceivedAt,
-    /// The payload.
     pub body: Bytes,
     /// `file:line`, for a message from a capture file.
     pub place: Option<String>,
@@ -52,13 +51,9 @@ pub enum Reason {
     MergePanic,
     /// Neither a resource update nor a relation update.
     NoUpdate,
-    /// Not JSON.
     NotJson,
-    /// Not UTF-8.
     NotUtf8,
-    /// Nested too deep.
     TooDeep,
-    /// Too large.
     TooLarge,
     /// A platform that hearthd does not know.
     UnknownPlatform,
@@ -80,7 +75,6 @@ impl Reason {
 /// Why a message can't be processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
-    /// The kind of fault.
     pub reason: Reason,
     /// What exactly is wrong, without the payload's values.
     pub detail: String,

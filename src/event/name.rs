@@ -75,7 +75,6 @@ impl ResourceName {
         }
     }
 
-    /// The whole name.
     pub fn as_str(&self) -> &str {
         &self.name
     }
@@ -99,11 +98,6 @@ impl ResourceName {
     /// True for a room whose name contains that structure.
     pub fn is_room_of(&self, structure: &Self) -> bool {
         self.structure_in_name() == Some(structure.as_str())
-    }
-
-    /// Sorts right before the rooms of this structure, whose names all begin with it.
-    pub fn before_its_rooms(&self) -> Self {
-        Self::from([&self.name, "/rooms/"].concat())
     }
 
     fn structure_in_name(&self) -> Option<&str> {

@@ -16,7 +16,7 @@ use crate::event::{
     Relation, RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
 };
 
-/// A timestamp further than this after publishTime is not believed (contract, section 3): clocks
+/// A timestamp further than this after publishTime is not believed (REFERENCE.md, section 3): clocks
 /// are off by minutes, time zones by at most 14 hours, anything more is garbage.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::pool::Pool;
 use crate::engine::register::{Register, Stamp};
-use crate::event::{ResourceName, Timestamp};
+use crate::event::{ResourceKind, ResourceName, Timestamp};
 
 /// Most users kept per resource, the smallest ids: a home has a handful.
 const MAX_USERS: usize = 1024;
@@ -85,12 +85,23 @@ impl Node {
         }
     }
 
-    /// What the resource lies in, as far as its own place depends on that: the room of its
-    /// structure, else the structure.
-    pub(super) fn container(&self) -> Option<&ResourceName> {
+    /// What a device lies in, as far as its place depends on that: the room of its structure, else
+    /// the structure.
+    fn container(&self) -> Option<&ResourceName> {
         let structure = &self.structure.as_ref()?.value;
         let room = self.room.as_ref().and_then(|room| room.value.as_ref());
         room.filter(|room| room.is_room_of(structure))
             .or(Some(structure))
     }
+}
+
+/// What a resource lies in, and its name: a room in the structure that its name says, a device as
+/// its registers say.
+pub(super) fn inside(name: &ResourceName, node: &Node) -> Option<(ResourceName, ResourceName)> {
+    let container = match name.kind()? {
+        ResourceKind::Structure => None,
+        ResourceKind::Room => name.structure_of_room(),
+        ResourceKind::Device => node.container().cloned(),
+    };
+    container.map(|container| (container, name.clone()))
 }

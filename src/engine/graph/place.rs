@@ -23,9 +23,7 @@ pub struct Place {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
-    /// Its full name.
     pub name: ResourceName,
-    /// What it is.
     pub kind: ResourceKind,
     /// Where it is.
     #[serde(flatten)]
@@ -56,9 +54,7 @@ pub enum ChangeKind {
 pub struct GraphChange {
     /// How it changed.
     pub change: ChangeKind,
-    /// Its full name.
     pub resource: ResourceName,
-    /// What it is.
     pub kind: ResourceKind,
     /// Where it is now.
     #[serde(flatten)]

@@ -56,7 +56,7 @@ impl SessionClip<'_> {
     }
 }
 
-/// Which notifications a message belongs to (contract, section 3, "Grouping").
+/// Which notifications a message belongs to (REFERENCE.md, section 3, "Grouping").
 pub(in crate::engine) fn contributions(event: &Event) -> Vec<Contribution<'_>> {
     let Some(resource) = &event.resource else {
         return Vec::new();

@@ -13,7 +13,7 @@ use super::grouping::Contribution;
 use crate::engine::graph::Place;
 use crate::event::{Clip, ClockTime, Event, Platform, ResourceName, ThreadState, Timestamp};
 
-/// Most members of each set of a notification; the smallest stay (contract, section 3).
+/// Most members of each set of a notification; the smallest stay (REFERENCE.md, section 3).
 pub(super) const MAX_MEMBERS: usize = 256;
 
 /// What decides when a notification rings and when it closes.
@@ -33,7 +33,6 @@ pub struct ThreadSettings {
 pub struct Notification {
     /// Where its events come from.
     pub platform: Platform,
-    /// The device.
     pub resource: ResourceName,
     /// Its thread; `None` for a session or a single message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,19 +45,14 @@ pub struct Notification {
     /// True once its timer ran out, until something is merged again.
     #[serde(default, skip_serializing_if = "is_false")]
     pub timed_out: bool,
-    /// Kinds of activity.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub kinds: BTreeSet<String>,
-    /// Sessions.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub sessions: BTreeSet<String>,
-    /// Clips.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub clips: BTreeSet<Clip>,
-    /// Zones.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub zones: BTreeSet<String>,
-    /// Users.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub users: BTreeSet<String>,
     /// Smallest event time merged.
@@ -100,7 +94,7 @@ impl RevisionView {
             room,
             display_name,
         } = place;
-        // A room lies in the structure that is shown (contract, section 4).
+        // A room lies in the structure that is shown (REFERENCE.md, section 4).
         let structure = structure.filter(|_| room.is_none());
         Self {
             structure,

@@ -1,6 +1,6 @@
-//! A naive, order-free reading of the contract: what must stand once every timer has run out.
+//! A naive, order-free reading of REFERENCE.md: what must stand once every timer has run out.
 //!
-//! It shares no code with the product. Sets stay far below the contract's cap of 256, so it
+//! It shares no code with the product. Sets stay far below its cap of 256, so it
 //! has none.
 
 use std::{
@@ -64,7 +64,7 @@ impl Time {
     }
 }
 
-/// A payload's fields as the contract reads them; empty ids count as absent.
+/// A payload's fields as REFERENCE.md reads them; empty ids count as absent.
 #[derive(Clone, Debug)]
 struct Message<'a> {
     key: String,
@@ -342,7 +342,8 @@ impl<'a> Graph<'a> {
             Some("DELETED") => 3,
             _ => return,
         };
-        let (object, subject) = (text(&relation["object"]), text(&relation["subject"]));
+        let object = text(&relation["object"]);
+        let subject = text(&relation["subject"]);
         let by = |value| Some((message.time.at, rank, message.event_id, value));
         for name in [object, subject].into_iter().flatten() {
             self.users.entry(name).or_default().extend(message.user);
@@ -386,7 +387,8 @@ impl<'a> Graph<'a> {
                 .chain([&value])
                 .all(|name| stamp > self::stamp(&self.gone, name))
         };
-        let (by, room_by) = (stamp(&self.structure, device), stamp(&self.room, device));
+        let by = stamp(&self.structure, device);
+        let room_by = stamp(&self.room, device);
         let structure = by
             .and_then(|by| by.3)
             .filter(|value| shown(by, value, &[device]));
@@ -419,7 +421,7 @@ fn structure_of(name: &str) -> Option<&str> {
     name.split_once("/rooms/").map(|(structure, _)| structure)
 }
 
-/// The graph as the contract's section 4 shows it.
+/// The graph as REFERENCE.md, section 4, shows it.
 pub(crate) fn graph(deliveries: &[Delivery]) -> Value {
     let messages = messages(deliveries);
     let mut graph = Graph::default();
@@ -920,7 +922,8 @@ mod tests {
             let Delivery {
                 message_id, body, ..
             } = &arrivals[index];
-            let (timestamp, event_id) = (&body["timestamp"], &body["eventId"]);
+            let timestamp = &body["timestamp"];
+            let event_id = &body["eventId"];
             json!({"messageId": message_id, "timestamp": timestamp, "eventId": event_id,
                 "orderingKey": D, "late": late})
         };
