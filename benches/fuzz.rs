@@ -46,7 +46,8 @@ fn main() -> anyhow::Result<()> {
         .next()
         .map_or(Ok(600.0), |text| text.parse::<f64>());
     let seed = arguments.next().map(|text| text.parse::<u64>()).transpose();
-    let (seconds, seed) = (seconds.context("SECONDS")?, seed.context("SEED")?);
+    let seconds = seconds.context("SECONDS")?;
+    let seed = seed.context("SEED")?;
     let seed = seed.unwrap_or_else(|| Clock::start(ClockTime::default()).now().0.unsigned_abs());
     // As much stack as the service's threads have.
     let run = std::thread::spawn(move || run(seconds, seed));

@@ -13,6 +13,7 @@ mod rows;
 mod traffic;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,18 +21,22 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use hearthd::cli::replay;
-use hearthd::cli::settings::ConfigArgs;
 use hearthd::clock::Stopwatch;
 use hearthd::event::ClockTime;
 use hearthd::record::RecordKind;
 use hearthd::sources::{Incoming, capture};
 use serde_json::Value;
+use strum::VariantArray as _;
 
 use self::rows::Rows;
 
 /// Messages of the timed runs, and of the run whose memory is watched.
 const TIMED_MESSAGES: usize = 200_000;
 const WATCHED_MESSAGES: usize = 1_000_000;
+
+/// Devices of the two imports, whose cost per message must be about the same.
+const FEW_DEVICES: u64 = 100;
+const MANY_DEVICES: u64 = 100_000;
 
 /// Runs of each kind, in turns.
 const RUNS: usize = 3;
@@ -49,7 +54,7 @@ const WATCH_INTERVAL: Duration = Duration::from_millis(5);
 fn main() -> anyhow::Result<()> {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let capture = folder.path().join("capture.jsonl");
-    traffic::write(&capture, SEED, TIMED_MESSAGES)?;
+    traffic::write(&capture, SEED, TIMED_MESSAGES, traffic::DEVICES)?;
     let lines = std::fs::read(&capture)?;
     let rows = Rows::of(arrivals(&capture)?, ClockTime(i64::MAX))?;
 
@@ -75,8 +80,16 @@ fn main() -> anyhow::Result<()> {
     let megabytes = lines.len() as f64 / 1e6;
     drop((lines, rows));
 
-    traffic::write(&capture, SEED, WATCHED_MESSAGES)?;
-    let (peak, seconds) = peak_memory(&capture)?;
+    traffic::write(&capture, SEED, WATCHED_MESSAGES, traffic::DEVICES)?;
+    let (peak, seconds) = peak_memory(&capture, None)?;
+    let mut imports = Vec::new();
+    for devices in [FEW_DEVICES, MANY_DEVICES] {
+        traffic::write(&capture, SEED, WATCHED_MESSAGES, devices)?;
+        let store = tempfile::tempdir_in(folder.path())?;
+        let (peak, seconds) = peak_memory(&capture, Some(&store.path().join("import.db")))?;
+        imports.push((devices, seconds, peak));
+        store.close()?;
+    }
 
     println!("{TIMED_MESSAGES} messages, {megabytes:.0} MB; medians of {RUNS} runs\n");
     println!("| | seconds | µs a message | ratio | target |");
@@ -104,6 +117,11 @@ fn main() -> anyhow::Result<()> {
     println!("| | seconds | peak memory | target |");
     println!("|---|---:|---:|---:|");
     println!("| (e) `replay` of {WATCHED_MESSAGES} messages | {seconds:.1} | {peak} | ≤ 128 MiB |");
+    for (devices, seconds, peak) in imports {
+        println!(
+            "| (f) `replay --state` of as many, {devices} devices | {seconds:.1} | {peak} | |"
+        );
+    }
     Ok(())
 }
 
@@ -142,8 +160,7 @@ fn parse(lines: &[u8]) -> anyhow::Result<()> {
 /// (b) and (d): the whole command.
 fn replay(capture: &Path, state: Option<PathBuf>) -> anyhow::Result<()> {
     let args = replay::Args {
-        config: ConfigArgs::of("/dev/null"),
-        records: RecordKind::ALL.to_vec(),
+        records: RecordKind::VARIANTS.to_vec(),
         state,
         files: vec![capture.to_owned()],
         ..replay::Args::default()
@@ -151,11 +168,13 @@ fn replay(capture: &Path, state: Option<PathBuf>) -> anyhow::Result<()> {
     replay::run(&args, &BTreeMap::new(), &mut io::sink()).map(drop)
 }
 
-/// (e): the peak resident memory of the real program, and the seconds that it took.
-fn peak_memory(capture: &Path) -> anyhow::Result<(String, f64)> {
+/// (e) and (f): the peak resident memory of the real program, and the seconds that it took.
+fn peak_memory(capture: &Path, state: Option<&Path>) -> anyhow::Result<(String, f64)> {
     let stopwatch = Stopwatch::start();
+    let state = state.map(|path| [OsStr::new("--state"), path.as_os_str()]);
     let mut child = Command::new(env!("CARGO_BIN_EXE_hearthd"))
         .arg("replay")
+        .args(state.into_iter().flatten())
         .arg(capture)
         .stdout(Stdio::null())
         .spawn()?;

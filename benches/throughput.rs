@@ -72,7 +72,7 @@ fn main() -> anyhow::Result<()> {
     }
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR"))?;
     let capture = folder.path().join("capture.jsonl");
-    traffic::write(&capture, SEED, IN_MEMORY)?;
+    traffic::write(&capture, SEED, IN_MEMORY, traffic::DEVICES)?;
     let bodies = Arc::new(bodies(&capture)?);
     let first = flood(Kind::Run, ON_DISK, &bodies, folder.path())?;
     let rows = Rows::of(arrivals(&capture, first.rate)?, ClockTime::default())?;

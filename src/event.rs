@@ -4,6 +4,7 @@
 
 mod message;
 mod name;
+mod rendered;
 mod time;
 
 use std::collections::BTreeSet;
@@ -12,39 +13,43 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
-pub use self::message::{Decoded, RawMessage, Reason, Reject};
+pub use self::message::{Decoded, DecodedEvent, RawMessage, Reason, Reject};
 pub use self::name::{ResourceKind, ResourceName};
+pub use self::rendered::Rendered;
 pub use self::time::{ClockTime, EventTime, PublishTime, ReceivedAt, Timestamp, instant};
-use crate::record::EventHead;
 
 /// A JSON object, its keys sorted.
 pub type Object = Map<String, Value>;
 
-/// The platforms whose messages hearthd understands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The platforms whose messages hearthd understands, under the names used in capture lines, records
+/// and metric labels.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Platform {
     /// Google Smart Device Management, over Cloud Pub/Sub.
     Sdm,
 }
 
 impl Platform {
-    /// Every platform, in the order of their metrics.
-    pub const ALL: [Self; 1] = [Self::Sdm];
-
-    /// The name used in capture lines, records and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Sdm => "sdm",
-        }
-    }
-
-    /// The platform of that name, or `None`.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|platform| platform.as_str() == name)
+        self.into()
     }
 }
 
@@ -138,7 +143,6 @@ pub enum RelationKind {
 /// A change of the relation between two resources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Relation {
-    /// What happened.
     pub kind: RelationKind,
     /// Its name on the wire.
     pub type_name: String,
@@ -180,7 +184,7 @@ pub struct TraitUpdate {
 }
 
 /// A remark on an event, shown in its record. In the order of their names, as records list them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Flag {
     /// A resource of another enterprise than the configured one.
@@ -202,7 +206,6 @@ pub enum Flag {
 pub struct Event {
     /// Where it came from.
     pub platform: Platform,
-    /// Its idempotency key.
     pub key: DedupeKey,
     /// The platform's id: not unique, since the messages of a thread may share it.
     pub event_id: Option<Arc<str>>,
@@ -218,7 +221,6 @@ pub struct Event {
     pub resource: Option<ResourceName>,
     /// The user, obfuscated by the platform: never logged.
     pub user_id: Option<String>,
-    /// Its thread, if it has one.
     pub thread: Option<Thread>,
     /// The thread state as written, known or not.
     pub thread_state: Option<String>,
@@ -234,8 +236,6 @@ pub struct Event {
     pub display_name: Option<String>,
     /// Remarks.
     pub flags: BTreeSet<Flag>,
-    /// Its record, but for what the engine decides.
-    pub log: EventHead,
 }
 
 /// The parts of a payload that an event's record repeats untouched.
@@ -243,9 +243,7 @@ pub struct Event {
 pub struct Payload {
     /// Resources that may have similar updates.
     pub resource_group: Value,
-    /// The traits.
     pub traits: Option<Object>,
-    /// The events.
     pub events: Option<Object>,
 }
 
@@ -258,12 +256,16 @@ impl Event {
     }
 
     /// What the event log orders it by: its thread, else its relation's object, else its resource.
-    pub fn ordering_key(&self) -> &str {
-        match (&self.thread, &self.relation, &self.resource) {
-            (Some(thread), _, _) => &thread.id,
-            (None, Some(relation), _) => relation.object.as_str(),
-            (None, None, Some(resource)) => resource.as_str(),
-            (None, None, None) => "",
+    /// Ids of threads are unique only within their resource.
+    pub fn ordering_key(&self) -> Arc<str> {
+        let resource = self.subject().map_or("", ResourceName::as_str);
+        match (&self.thread, &self.relation) {
+            (Some(thread), _) => [resource, "/threads/", &thread.id].concat().into(),
+            (None, Some(relation)) => relation.object.to_shared(),
+            (None, None) => self
+                .resource
+                .as_ref()
+                .map_or_else(|| Arc::from(""), ResourceName::to_shared),
         }
     }
 

@@ -426,6 +426,6 @@ impl Ingest {
 
 /// From an event to its publication, if the message is an event.
 fn lag(arrival: &Arrival) -> Option<TimeDelta> {
-    let event = arrival.decoded.outcome.as_ref().ok()?;
-    Some(arrival.raw.publish_time.0.at() - event.time.0.at())
+    let decoded = arrival.decoded.outcome.as_ref().ok()?;
+    Some(arrival.raw.publish_time.0.at() - decoded.event.time.0.at())
 }

@@ -1,8 +1,10 @@
-//! The one loop's body: decoded batch → engine → commit; and decoding, for who fills the batch.
+//! One step: load rows, decide, commit. Also the panic-guarded decoder.
 //! A message that makes either panic goes to quarantine, and the others go on.
 //!
 //! Both `run` and `replay` go through it. It commits one step before it takes the next, so what
 //! the engine holds is never ahead of the store by more than the step at hand.
+
+mod decode;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,7 +16,7 @@ use crate::engine::{Arrival, Engine, EngineSettings};
 use crate::event::{
     ClockTime, Decoded, DedupeKey, Platform, RawMessage, Reason, ReceivedAt, Reject,
 };
-use crate::platforms::{self, DecodeSettings};
+use crate::platforms::DecodeSettings;
 use crate::record::RecordKind;
 use crate::sources::Incoming;
 use crate::store::{
@@ -32,11 +34,8 @@ const MAX_SETTLED_BYTES: usize = 1 << 20;
 /// What the pipeline depends on.
 #[derive(Clone, Debug)]
 pub struct PipelineSettings {
-    /// For decoding.
     pub decode: DecodeSettings,
-    /// For the engine.
     pub engine: EngineSettings,
-    /// For the store.
     pub retention: Retention,
 }
 
@@ -75,30 +74,25 @@ impl Committed {
 struct Retriable {
     at: ClockTime,
     key: DedupeKey,
-    incoming: Incoming,
+    /// What the source found wrong with it.
+    fault: Option<Reject>,
+    raw: Arc<RawMessage>,
 }
 
 impl Retriable {
-    fn of(arrival: &Arrival) -> Self {
-        let Arrival { at, raw, decoded } = arrival;
-        let fault = decoded
-            .outcome
-            .as_ref()
-            .err()
-            .filter(|reject| reject.reason.is_of_source());
-        let incoming = Incoming {
-            raw: raw.clone(),
-            fault: fault.cloned(),
-        };
+    fn of(Arrival { at, raw, decoded }: &Arrival) -> Self {
+        let fault = decoded.outcome.as_ref().err();
         Self {
             at: *at,
             key: decoded.key,
-            incoming,
+            fault: fault.filter(|fault| fault.reason.is_of_source()).cloned(),
+            raw: Arc::clone(raw),
         }
     }
 
     fn decode(&self, settings: &DecodeSettings) -> Arrival {
-        let (raw, decoded) = Pipeline::decode(settings, self.incoming.clone());
+        let raw = Arc::clone(&self.raw);
+        let decoded = decode::decode(&raw, self.fault.clone(), settings);
         Arrival {
             at: self.at,
             raw,
@@ -115,7 +109,7 @@ impl Retriable {
         };
         Arrival {
             at: self.at,
-            raw: self.incoming.raw.clone(),
+            raw: Arc::clone(&self.raw),
             decoded,
         }
     }
@@ -169,20 +163,11 @@ impl Pipeline {
         &self.pending_at_start
     }
 
-    /// Decodes a message. A panic of the decoder is the message's fault, not the process's.
-    pub fn decode(settings: &DecodeSettings, incoming: Incoming) -> (RawMessage, Decoded) {
+    /// Decodes a message; a panic of the decoder is a reject too.
+    pub fn decode(settings: &DecodeSettings, incoming: Incoming) -> (Arc<RawMessage>, Decoded) {
         let Incoming { raw, fault } = incoming;
-        let decoded = match fault {
-            Some(fault) => platforms::rejected(&raw, fault),
-            None => {
-                let decode = || platforms::decode(&raw, settings);
-                catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|_| {
-                    let fault = Reject::new(Reason::DecoderPanic, "the decoder panicked");
-                    platforms::rejected(&raw, fault)
-                })
-            }
-        };
-        (raw, decoded)
+        let decoded = decode::decode(&raw, fault, settings);
+        (Arc::new(raw), decoded)
     }
 
     /// Takes messages in, runs timers up to `until`, and commits what came of it. On an error

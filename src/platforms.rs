@@ -12,8 +12,9 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 pub use self::json::{MAX_BODY_BYTES, MAX_DEPTH};
-use crate::event::{Decoded, DedupeKey, Object, Platform, RawMessage, Reason, Reject};
-use crate::record::EventHead;
+use crate::event::{
+    Decoded, DedupeKey, Event, Object, Payload, Platform, RawMessage, Reason, Reject,
+};
 
 /// Longest name, id or address that is taken, in bytes. Caches and maps keep them by their number,
 /// so only this bounds what those take. SDM's have tens to some hundred bytes, the signed addresses
@@ -27,11 +28,25 @@ pub struct DecodeSettings {
     pub enterprise: Option<String>,
 }
 
+/// What a body says.
+#[derive(Clone, Debug)]
+pub struct Parsed {
+    /// The hash of the canonical payload, or of the raw bytes of a body that can't be decoded.
+    pub key: DedupeKey,
+    /// The event and the parts of its payload that its record repeats, or why there is none.
+    pub outcome: Result<(Event, Payload), Reject>,
+}
+
 /// Decodes one message.
-pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
+pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Parsed {
     let payload = match json::parse(&raw.body) {
         Ok(payload) => payload,
-        Err(reject) => return rejected(raw, reject),
+        Err(reject) => {
+            return Parsed {
+                key: hash(raw.platform, &raw.body),
+                outcome: Err(reject),
+            };
+        }
     };
     let key = hash(raw.platform, &canonical(&payload, raw.body.len()));
     let outcome = match (raw.platform, payload) {
@@ -41,11 +56,7 @@ pub fn decode(raw: &RawMessage, settings: &DecodeSettings) -> Decoded {
             format!("the payload is {}, expected an object", type_name(&other)),
         )),
     };
-    let outcome = outcome.map(|(mut event, payload)| {
-        event.log = EventHead::new(&event, &payload);
-        Box::new(event)
-    });
-    Decoded { key, outcome }
+    Parsed { key, outcome }
 }
 
 /// A message that its source already found to be unusable, keyed by its raw bytes.
@@ -139,8 +150,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::engine::draft::{Draft, EventDraft};
     use crate::event::{PublishTime, ReceivedAt, Timestamp};
-    use crate::record::Record;
+    use crate::record::{self, Record};
 
     fn raw(body: impl Into<Bytes>) -> RawMessage {
         let time = Timestamp::parse("2025-06-09T13:52:05Z").unwrap();
@@ -154,12 +166,24 @@ mod tests {
         }
     }
 
-    fn decoded(body: impl Into<Bytes>) -> Decoded {
+    fn decoded(body: impl Into<Bytes>) -> Parsed {
         decode(&raw(body), &DecodeSettings::default())
     }
 
     fn reason(body: impl Into<Bytes>) -> Option<Reason> {
         decoded(body).outcome.err().map(|reject| reject.reason)
+    }
+
+    /// The record of an event.
+    fn line((event, payload): (Event, Payload)) -> String {
+        let rendered = record::render(&event, &payload, &event.ordering_key());
+        let draft = EventDraft {
+            platform: event.platform,
+            rendered,
+            late: false,
+            flags: event.flags,
+        };
+        Record::new(Draft::Event(draft), 1).line
     }
 
     /// A payload that decodes, with something in its `resourceGroup`.
@@ -230,7 +254,8 @@ mod tests {
     #[test]
     fn a_text_is_not_parsed_in_turn_whatever_its_key() {
         // Each level of such texts would start a parser anew, until the stack overflows.
-        let (open, close) = ("[".repeat(100), "]".repeat(100));
+        let open = "[".repeat(100);
+        let close = "]".repeat(100);
         let mut body = open.clone() + &close;
         loop {
             let text = Value::from(body.as_str());
@@ -247,9 +272,7 @@ mod tests {
     fn the_deepest_body_makes_a_record_that_can_be_read() {
         let depth = MAX_DEPTH - 1;
         let body = payload(&("[".repeat(depth) + &"]".repeat(depth)));
-        let event = decoded(body).outcome.unwrap();
-        let line = Record::event(event.log.clone(), false, &event.flags).into_line(1);
-        serde_json::from_str::<Value>(&line).unwrap();
+        serde_json::from_str::<Value>(&line(decoded(body).outcome.unwrap())).unwrap();
     }
 
     #[test]
@@ -349,12 +372,9 @@ mod tests {
         assert_eq!(one.key, two.key);
         match (one.outcome, two.outcome) {
             (Ok(one), Ok(two)) => {
-                let line = Record::event(one.log.clone(), false, &one.flags).into_line(1);
-                assert_eq!(
-                    line,
-                    Record::event(two.log.clone(), false, &two.flags).into_line(1)
-                );
-                serde_json::from_str::<Value>(&line).unwrap();
+                let [one, two] = [one, two].map(line);
+                assert_eq!(one, two);
+                serde_json::from_str::<Value>(&one).unwrap();
             }
             (Err(one), Err(two)) => assert_eq!(one, two),
             (one, two) => panic!("{one:?} and {two:?}"),

@@ -10,6 +10,7 @@ mod rows;
 pub mod sqlite;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use self::error::{Operation, StoreError, StoreErrorKind};
 pub use self::memory::Memory;
@@ -195,7 +196,7 @@ impl Snapshot<'_> {
     }
 
     /// The rows of the graph, sorted by name.
-    pub fn nodes(&self) -> Result<Vec<(ResourceName, Node)>, StoreError> {
+    pub fn nodes(&self) -> Result<Vec<(ResourceName, Arc<Node>)>, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.nodes()),
             Self::Sqlite(sqlite) => sqlite.nodes(),

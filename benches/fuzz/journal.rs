@@ -128,7 +128,8 @@ impl Journal {
 
     fn check_notification(&mut self, id: &str, at: &str, data: &Value) -> anyhow::Result<()> {
         let data = object(data, NOTIFICATION)?;
-        let (own, revision) = (data["notificationId"].as_str(), data["revision"].as_u64());
+        let own = data["notificationId"].as_str();
+        let revision = data["revision"].as_u64();
         let (own, revision) = own.zip(revision).context("no id or revision")?;
         ensure!(is_key(own) && id == format!("{own}.{revision}"), "id");
         let last = self

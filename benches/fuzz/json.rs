@@ -9,7 +9,6 @@ use serde_json::Value;
 pub(crate) enum Json {
     /// Any text: a scalar, or something that is no JSON at all.
     Text(String),
-    /// An array.
     Array(Vec<Self>),
     /// An object: its keys with their quotes, and their values.
     Object(Vec<(String, Self)>),

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use fastrand::Rng;
+use hearthd::engine::draft::{Draft, EventDraft};
 use hearthd::engine::notifications::ThreadSettings;
 use hearthd::engine::{Arrival, Engine, EngineSettings};
-use hearthd::event::{ClockTime, Decoded, DedupeKey, RawMessage, Reason};
+use hearthd::event::{ClockTime, Decoded, DecodedEvent, DedupeKey, RawMessage, Reason};
 use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
 use hearthd::platforms::DecodeSettings;
 use hearthd::record::{self, Record};
@@ -125,8 +127,9 @@ impl<'a> Life<'a> {
     }
 
     /// Decodes twice: the same body must mean the same.
-    fn decode(&mut self, message: Incoming) -> anyhow::Result<(RawMessage, Decoded)> {
-        let (body, fault) = (message.raw.body.clone(), message.fault.clone());
+    fn decode(&mut self, message: Incoming) -> anyhow::Result<(Arc<RawMessage>, Decoded)> {
+        let body = message.raw.body.clone();
+        let fault = message.fault.clone();
         let (_, again) = Pipeline::decode(&self.settings.decode, message.clone());
         let (raw, decoded) = Pipeline::decode(&self.settings.decode, message);
         check_decoded(&body, &decoded, fault.is_some())
@@ -196,10 +199,8 @@ impl<'a> Life<'a> {
             "imbalance {}",
             self.pipeline.imbalance()
         );
-        let (pending, most) = (
-            engine.pending() as u64,
-            self.settings.engine.max_pending as u64,
-        );
+        let pending = engine.pending() as u64;
+        let most = self.settings.engine.max_pending as u64;
         ensure!(
             pending == self.pending,
             "{pending} pending, not {}",
@@ -343,8 +344,10 @@ fn settings(rng: &mut Rng) -> PipelineSettings {
 /// Whether the outcome of a body is what another reader of JSON finds in it.
 fn check_decoded(body: &[u8], decoded: &Decoded, refused_by_source: bool) -> anyhow::Result<()> {
     let read = serde_json::from_slice::<Value>(body);
-    let event = match &decoded.outcome {
-        Ok(event) => event,
+    let DecodedEvent {
+        event, rendered, ..
+    } = match &decoded.outcome {
+        Ok(event) => &**event,
         Err(reject) => {
             ensure!(
                 reject.reason != Reason::DecoderPanic,
@@ -361,7 +364,13 @@ fn check_decoded(body: &[u8], decoded: &Decoded, refused_by_source: bool) -> any
         }
     };
     let body = read.context("what is no JSON was decoded")?;
-    let line = Record::event(event.log.clone(), false, &event.flags).into_line(1);
+    let draft = EventDraft {
+        platform: event.platform,
+        rendered: rendered.clone(),
+        late: false,
+        flags: event.flags.clone(),
+    };
+    let line = Record::new(Draft::Event(draft), 1).line;
     let line: Value = serde_json::from_str(&line).context("the record can't be read")?;
     let update = &body["resourceUpdate"];
     for field in ["events", "traits"] {

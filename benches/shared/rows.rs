@@ -188,7 +188,7 @@ fn batch(changes: &Changes, journal: Vec<Arc<JournalRow>>) -> anyhow::Result<Vec
         add(4, vec![i64::try_from(*arrival)?.into()]);
     }
     for held in &changes.held {
-        let line = held.record.unnumbered().to_owned();
+        let line = held.record.text.clone();
         add(
             5,
             vec![
@@ -222,7 +222,7 @@ fn batch(changes: &Changes, journal: Vec<Arc<JournalRow>>) -> anyhow::Result<Vec
             vec![
                 resource.to_string().into(),
                 name.to_string().into(),
-                json(&**fields)?,
+                json(fields)?,
             ],
         );
     }

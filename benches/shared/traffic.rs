@@ -14,8 +14,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use fastrand::Rng;
 
 const PROJECT: &str = "enterprises/6c7a3f0e-5b1d-4a52-9a37-0f4f2c8f7d11";
-const DEVICES: u64 = 50;
-const ROOMS: u64 = 10;
+/// Devices of a large home. A room has five of any.
+pub(crate) const DEVICES: u64 = 50;
+const DEVICES_PER_ROOM: u64 = 5;
 /// Mean time between two arrivals: a million of them take 30 days.
 const MEAN_GAP_MS: i64 = 30 * 24 * 3_600_000 / 1_000_000;
 /// Messages of a hundred scenes: see the weights in [`Traffic::scene`].
@@ -24,6 +25,7 @@ const MESSAGES_PER_100_SCENES: i64 = 166;
 /// An endless stream of capture lines, in the order of their arrival.
 struct Traffic {
     rng: Rng,
+    devices: u64,
     clock: DateTime<Utc>,
     made: u64,
     /// What is to arrive, by time and then in the order of making.
@@ -32,34 +34,39 @@ struct Traffic {
 
 impl Traffic {
     /// Begins with the relations and names of all devices.
-    fn new(seed: u64) -> Self {
+    fn new(seed: u64, devices: u64) -> Self {
         let mut traffic = Self {
             rng: Rng::with_seed(seed),
+            devices,
             clock: DateTime::UNIX_EPOCH + TimeDelta::days(20_000),
             made: 0,
             coming: BinaryHeap::new(),
         };
         traffic.relation("CREATED", "", &structure());
-        for number in 0..ROOMS {
+        for number in 0..traffic.rooms() {
             traffic.relation("CREATED", &structure(), &room(number));
         }
-        for number in 0..DEVICES {
-            traffic.relation("CREATED", &room(number % ROOMS), &device(number));
+        for number in 0..devices {
+            traffic.relation("CREATED", &room(number % traffic.rooms()), &device(number));
             let fields = format!(r#"{{"customName":"Device {number}"}}"#);
             traffic.traits(number, &[("Info", fields)]);
         }
         traffic
     }
 
+    fn rooms(&self) -> u64 {
+        self.devices.div_ceil(DEVICES_PER_ROOM)
+    }
+
     fn scene(&mut self) {
         let gap = 2 * MEAN_GAP_MS * MESSAGES_PER_100_SCENES / 100;
         self.clock += TimeDelta::milliseconds(self.rng.i64(0..gap));
-        let number = self.rng.u64(0..DEVICES);
+        let number = self.rng.u64(0..self.devices);
         match self.rng.u32(0..1000) {
             0..275 => self.thread(number),
             275..357 => self.session(number),
             357..373 => {
-                let room = room(self.rng.u64(0..ROOMS));
+                let room = room(self.rng.u64(0..self.rooms()));
                 self.relation("UPDATED", &room, &device(number));
             }
             _ => self.trait_update(number),
@@ -221,10 +228,10 @@ impl Iterator for Traffic {
     }
 }
 
-/// Writes so many of them into a capture file.
-pub(crate) fn write(path: &Path, seed: u64, messages: usize) -> io::Result<()> {
+/// Writes so many messages of so many devices into a capture file, the devices' own among them.
+pub(crate) fn write(path: &Path, seed: u64, messages: usize, devices: u64) -> io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    for line in Traffic::new(seed).take(messages) {
+    for line in Traffic::new(seed, devices).take(messages) {
         writeln!(file, "{line}")?;
     }
     file.flush()
@@ -246,7 +253,7 @@ fn room(number: u64) -> String {
 }
 
 fn device(number: u64) -> String {
-    format!("{PROJECT}/devices/AVPHwEsR4tY6uI8oP0aS2dF4gH6jK8lZ1xC3vB5nM7qW9eR{number:02}")
+    format!("{PROJECT}/devices/AVPHwEsR4tY6uI8oP0aS2dF4gH6jK8lZ1xC3vB5nM7qW9eR{number:05}")
 }
 
 fn user() -> &'static str {

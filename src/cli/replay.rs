@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use anyhow::Context;
 use clap::Args as _;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
+use strum::VariantArray as _;
 
 use self::input::Disturbance;
 use self::output::Output;
@@ -67,8 +69,13 @@ pub struct Args {
 }
 
 fn record_kind(name: &str) -> Result<RecordKind, String> {
-    let choices = RecordKind::ALL.map(RecordKind::as_str).join(", ");
-    RecordKind::parse(name).ok_or_else(|| format!("expected some of {choices}"))
+    name.parse().map_err(|_| {
+        let choices: Vec<_> = RecordKind::VARIANTS
+            .iter()
+            .map(|kind| kind.as_str())
+            .collect();
+        format!("expected some of {}", choices.join(", "))
+    })
 }
 
 fn rate(text: &str) -> Result<f64, String> {
@@ -149,7 +156,7 @@ fn refuse(fault: &str) -> anyhow::Result<ExitCode> {
 /// Batches that are decoded before they are needed: enough that neither thread waits for long.
 const BATCHES_AHEAD: usize = 4;
 
-type DecodedMessage = anyhow::Result<(RawMessage, Decoded)>;
+type DecodedMessage = anyhow::Result<(Arc<RawMessage>, Decoded)>;
 
 struct Replay<'a> {
     pipeline: Pipeline,

@@ -58,7 +58,9 @@ impl Sink {
         let kind = SinkKind::read(table);
         table.require("name", "give each sink a name of its own");
         let name = table.parsed("name", sink_name);
-        let records = table.choices("records", &RecordKind::ALL.map(|r| (r.as_str(), r)));
+        let kinds = RecordKind::VARIANTS.iter();
+        let kinds: Vec<_> = kinds.map(|kind| (kind.as_str(), *kind)).collect();
+        let records = table.choices("records", &kinds);
         let from = table.choice("from").unwrap_or(StartFrom::End);
         let name = name?;
         if let Some(other) = taken.get(&name) {

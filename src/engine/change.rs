@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::draft::Draft;
 use super::graph::Node;
 use super::notifications::Notification;
 use super::reorder::{Held, ReleaseReason, SortKey};
@@ -13,12 +14,10 @@ use crate::event::{
     ClockTime, DedupeKey, NotificationId, Platform, RawMessage, Reason, Reject, ResourceName,
     SessionKey,
 };
-use crate::record::Record;
 
 /// A message that could not be decoded, with all that is known of it.
 #[derive(Clone, Debug)]
 pub struct Quarantined {
-    /// Its idempotency key.
     pub key: DedupeKey,
     /// When it arrived.
     pub at: ClockTime,
@@ -40,8 +39,8 @@ pub struct Changes {
     /// The row of quarantine whose message came in again with this step: it goes, as what became
     /// of the message is in the same transaction.
     pub retried: Option<i64>,
-    /// Records for the journal, in order.
-    pub records: Vec<Record>,
+    /// What the journal tells, in order.
+    pub drafts: Vec<Draft>,
     /// Notifications in their new state.
     pub notifications: Vec<(NotificationId, Arc<Notification>)>,
     /// Threads that gained a session.
@@ -57,7 +56,7 @@ pub struct Changes {
     /// The last release under each ordering key.
     pub released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     /// Graph rows in their new state.
-    pub nodes: Vec<(ResourceName, Node)>,
+    pub nodes: Vec<(ResourceName, Arc<Node>)>,
     /// Traits in their new state.
     pub traits: Vec<TraitRow>,
     /// Traits that are kept no more, by resource and name.
@@ -72,7 +71,7 @@ impl Changes {
         self.seen.is_empty()
             && self.quarantined.is_empty()
             && self.retried.is_none()
-            && self.records.is_empty()
+            && self.drafts.is_empty()
             && self.notifications.is_empty()
             && self.held.is_empty()
             && self.released_arrivals.is_empty()

@@ -1,82 +1,70 @@
 //! Structures, rooms and devices: what is there, where it is, what it is called.
 //!
-//! Computed from the registers of section 4 of REFERENCE.md, so that neither order nor repetition
-//! of events matters. Returns what changed; does not know who is told.
+//! Computed from the registers of REFERENCE.md, section 4, so that neither order nor repetition of
+//! events matters. Returns what changed; does not know who receives it.
 
+mod node;
 mod place;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::IntoEnumIterator as _;
 
+pub use self::node::Node;
+use self::node::{Users, inside};
 use self::place::compare;
 pub use self::place::{ChangeKind, GraphChange, Place, Resource};
-use super::MAX_RESOURCES;
+use super::limits::MAX_RESOURCES;
+use super::pool::Pool;
 use super::register::{Register, Stamp};
-use crate::event::{Event, RelationKind, ResourceKind, ResourceName, Timestamp};
-
-/// Most users kept per resource, the smallest ids: a home has a handful.
-const MAX_USERS: usize = 1024;
-
-/// The registers of one resource, as the store keeps them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Node {
-    seen: Option<Stamp>,
-    gone: Option<Stamp>,
-    structure: Option<Register<ResourceName>>,
-    room: Option<Register<Option<ResourceName>>>,
-    /// The value is canonical JSON text, because that is what decides a tie.
-    name: Option<Register<String>>,
-    users: BTreeSet<String>,
-    updated_at: Option<Timestamp>,
-}
-
-impl Node {
-    fn see(&mut self, stamp: &Stamp, time: &Timestamp) {
-        if self.seen.as_ref() < Some(stamp) {
-            self.seen = Some(stamp.clone());
-        }
-        if self.updated_at.as_ref() < Some(time) {
-            self.updated_at = Some(time.clone());
-        }
-    }
-
-    fn is_there(&self) -> bool {
-        self.seen.is_some() && self.seen > self.gone
-    }
-
-    fn add_user(&mut self, user: &str) {
-        if !self.users.contains(user) {
-            self.users.insert(user.to_owned());
-            if self.users.len() > MAX_USERS {
-                self.users.pop_last();
-            }
-        }
-    }
-
-    fn display_name(&self) -> Option<String> {
-        let text = &self.name.as_ref()?.value;
-        serde_json::from_str(text)
-            .ok()
-            .filter(|name: &String| !name.is_empty())
-    }
-}
+use crate::event::{Event, Relation, RelationKind, ResourceKind, ResourceName, Timestamp};
 
 /// All resources.
 #[derive(Debug, Default)]
 pub(super) struct Graph {
-    nodes: BTreeMap<ResourceName, Node>,
+    /// Shared with what is to be written, so that it isn't copied. Hashed, since names begin alike
+    /// and so compare slowly.
+    nodes: HashMap<ResourceName, Arc<Node>>,
+    /// Rooms and devices by what they lie in: see [`inside`].
+    inside: BTreeSet<(ResourceName, ResourceName)>,
+    /// Numbers of resources that are there.
+    counts: BTreeMap<ResourceKind, usize>,
     changed: BTreeSet<ResourceName>,
+    users: Pool<Users>,
 }
 
 impl Graph {
-    /// Takes up what the store kept.
-    pub(super) fn restore(rows: impl IntoIterator<Item = (ResourceName, Node)>) -> Self {
-        Self {
-            nodes: rows.into_iter().collect(),
-            changed: BTreeSet::new(),
+    /// Goes on with the rows that the store kept.
+    pub(super) fn restore(rows: Vec<(ResourceName, Arc<Node>)>) -> Self {
+        let mut graph = Self {
+            nodes: HashMap::with_capacity(rows.len()),
+            ..Self::default()
+        };
+        let mut stamps = Pool::default();
+        let is_device = |name: &ResourceName| name.kind() == Some(ResourceKind::Device);
+        let containers = rows
+            .iter()
+            .map(|(name, _)| name)
+            .filter(|name| !is_device(name));
+        let containers: BTreeSet<ResourceName> = containers.cloned().collect();
+        for (name, mut row) in rows {
+            let node = Arc::make_mut(&mut row);
+            node.users = graph.users.share(&node.users);
+            node.share(&containers, &mut stamps);
+            graph.inside.extend(inside(&name, node));
+            graph.nodes.insert(name, row);
         }
+        let present = graph.nodes.keys().filter(|name| graph.is_present(name));
+        let counts = present.fold(BTreeMap::new(), |mut counts, name| {
+            if let Some(kind) = name.kind() {
+                *counts.entry(kind).or_default() += 1;
+            }
+            counts
+        });
+        graph.counts = counts;
+        graph
     }
 
     /// True if the event is about resources that the graph has no room for.
@@ -87,28 +75,36 @@ impl Graph {
                 .any(|name| !self.nodes.contains_key(name))
     }
 
-    /// Merges an event; returns what changed, sorted by kind and name.
-    pub(super) fn apply(&mut self, event: &Event) -> Vec<GraphChange> {
-        if self.is_seen_again(event) {
+    /// Merges an event; returns what changed, sorted by kind and name. `stamp` is the one that the
+    /// event's resource update writes with.
+    pub(super) fn apply(&mut self, event: &Event, stamp: &Arc<Stamp>) -> Vec<GraphChange> {
+        if self.is_seen_again(event, stamp) {
             return Vec::new();
         }
         let touched = touched(event);
-        let mut watched: Vec<_> = self.with_dependents(event, &touched).into_iter().collect();
+        let mut affected: Vec<_> = self.affected(event, &touched).into_iter().collect();
         // A structure before its rooms, a room before its devices.
-        watched.sort_by_key(ResourceName::kind);
-        let before: Vec<Option<Place>> = watched.iter().map(|name| self.place(name)).collect();
-        self.write(event, &touched);
+        affected.sort_by_key(ResourceName::kind);
+        let before: Vec<Option<Place>> = affected.iter().map(|name| self.place(name)).collect();
+        self.write(event, stamp, &touched);
         let mut changes = Vec::new();
-        for (name, before) in watched.iter().zip(before) {
+        for (name, before) in affected.iter().zip(before) {
+            let Some(kind) = name.kind() else { continue };
             let after = self.place(name);
-            changes.extend(name.kind().map(|kind| compare(name, kind, before, after)));
+            let count = self.counts.entry(kind).or_default();
+            match (&before, &after) {
+                (None, Some(_)) => *count += 1,
+                (Some(_), None) => *count -= 1,
+                (None, None) | (Some(_), Some(_)) => {}
+            }
+            changes.extend(compare(name, kind, before, after));
         }
-        changes.concat()
+        changes
     }
 
     /// By far the most events are about a device that is there, and say nothing of its place or
     /// name: true for those, which are then merged.
-    fn is_seen_again(&mut self, event: &Event) -> bool {
+    fn is_seen_again(&mut self, event: &Event, stamp: &Arc<Stamp>) -> bool {
         let about = event.resource.as_ref().filter(|_| event.relation.is_none());
         let Some(name) = about.filter(|name| name.kind() == Some(ResourceKind::Device)) else {
             return false;
@@ -117,9 +113,10 @@ impl Graph {
         let Some(node) = node.filter(|_| event.display_name.is_none()) else {
             return false;
         };
-        node.see(&Stamp::unranked(event), &event.time.0);
+        let node = Arc::make_mut(node);
+        node.see(stamp, &event.time.0);
         if let Some(user) = &event.user_id {
-            node.add_user(user);
+            node.add_user(user, &mut self.users);
         }
         if !self.changed.contains(name) {
             self.changed.insert(name.clone());
@@ -127,90 +124,115 @@ impl Graph {
         true
     }
 
-    /// The resources whose place may change: those written, and, where a structure or room comes
-    /// or goes, all that lie in it.
-    fn with_dependents(&self, event: &Event, touched: &[ResourceName]) -> BTreeSet<ResourceName> {
+    /// The resources whose place may change: those written; the rooms of a structure that comes;
+    /// and all that lies in a structure or room that goes.
+    fn affected(&self, event: &Event, touched: &[ResourceName]) -> BTreeSet<ResourceName> {
+        let mut affected: BTreeSet<ResourceName> = touched.iter().cloned().collect();
         let deleted = event
             .relation
             .as_ref()
-            .is_some_and(|relation| relation.kind == RelationKind::Deleted);
-        let parents: Vec<&ResourceName> = touched
-            .iter()
-            .filter(|name| name.kind() != Some(ResourceKind::Device))
-            .filter(|name| deleted || !self.is_present(name))
-            .collect();
-        let mut watched: BTreeSet<ResourceName> = touched.iter().cloned().collect();
-        if parents.is_empty() {
-            return watched;
-        }
-        let lies_in = |name: &ResourceName, node: &Node, parent: &ResourceName| {
-            name.is_room_of(parent)
-                || node
-                    .structure
-                    .as_ref()
-                    .is_some_and(|register| register.value == *parent)
-                || node
-                    .room
-                    .as_ref()
-                    .is_some_and(|register| register.value.as_ref() == Some(parent))
-        };
-        for (name, node) in &self.nodes {
-            if parents.iter().any(|parent| lies_in(name, node, parent)) {
-                watched.insert(name.clone());
+            .filter(|relation| relation.kind == RelationKind::Deleted)
+            .map(|relation| &relation.object);
+        for name in touched {
+            let is_deleted = deleted == Some(name);
+            let is_structure = name.kind() == Some(ResourceKind::Structure);
+            if is_structure && (is_deleted || !self.is_present(name)) {
+                affected.extend(self.rooms_of(name).cloned());
+            }
+            if is_deleted {
+                affected.extend(self.devices_in(name).cloned());
             }
         }
-        watched
+        affected
     }
 
-    fn write(&mut self, event: &Event, touched: &[ResourceName]) {
+    fn rooms_of(&self, structure: &ResourceName) -> impl Iterator<Item = &ResourceName> {
+        let all = self.directly_in(structure);
+        all.filter(|name| name.kind() == Some(ResourceKind::Room))
+    }
+
+    fn devices_in(&self, container: &ResourceName) -> impl Iterator<Item = &ResourceName> {
+        let in_rooms = self
+            .rooms_of(container)
+            .flat_map(|room| self.directly_in(room));
+        let all = self.directly_in(container).chain(in_rooms);
+        all.filter(|name| name.kind() == Some(ResourceKind::Device))
+    }
+
+    fn directly_in(&self, container: &ResourceName) -> impl Iterator<Item = &ResourceName> {
+        let first = (container.clone(), ResourceName::new(""));
+        let container = container.clone();
+        self.inside
+            .range(first..)
+            .take_while(move |(other, _)| *other == container)
+            .map(|(_, name)| name)
+    }
+
+    fn write(&mut self, event: &Event, stamp: &Arc<Stamp>, touched: &[ResourceName]) {
         let time = &event.time.0;
         for name in touched {
             // A row for every resource that the event touches, so that registers below find it.
-            self.nodes.entry(name.clone()).or_default();
+            if !self.nodes.contains_key(name) {
+                self.inside.extend(inside(name, &Node::default()));
+                self.nodes.insert(name.clone(), Arc::default());
+            }
             self.changed.insert(name.clone());
         }
         if let Some(name) = &event.resource {
-            let stamp = Stamp::unranked(event);
-            self.see(name, &stamp, time);
-            if let (Some(node), Some(text)) = (self.nodes.get_mut(name), &event.display_name) {
-                Register::write(
-                    &mut node.name,
-                    &stamp,
-                    Value::from(text.as_str()).to_string(),
-                );
+            self.see(name, stamp, time);
+            if let (Some(node), Some(text)) = (self.node(name), &event.display_name) {
+                let text = Value::from(text.as_str()).to_string();
+                Register::write(&mut node.name, stamp, text.into());
             }
             self.add_user(name, event);
         }
-        let Some(relation) = &event.relation else {
-            return;
-        };
-        if relation.kind == RelationKind::Unknown {
-            return;
+        if let Some(relation) = &event.relation
+            && relation.kind != RelationKind::Unknown
+        {
+            self.write_relation(relation, event);
         }
-        let stamp = Stamp::of(event);
+    }
+
+    fn write_relation(&mut self, relation: &Relation, event: &Event) {
+        let stamp = Arc::new(Stamp::of_relation(event, relation.kind));
         self.add_user(&relation.object, event);
         if let Some(subject) = &relation.subject {
             self.add_user(subject, event);
         }
         if relation.kind == RelationKind::Deleted {
-            if let Some(node) = self.nodes.get_mut(&relation.object)
+            if let Some(node) = self.node(&relation.object)
                 && node.gone.as_ref() < Some(&stamp)
             {
                 node.gone = Some(stamp);
             }
             return;
         }
-        self.see(&relation.object, &stamp, time);
+        self.see(&relation.object, &stamp, &event.time.0);
         if let Some(subject) = &relation.subject {
-            self.see(subject, &stamp, time);
+            self.see(subject, &stamp, &event.time.0);
             self.relate(&relation.object, subject, relation.kind, &stamp);
         }
     }
 
-    fn see(&mut self, name: &ResourceName, stamp: &Stamp, time: &Timestamp) {
+    fn node(&mut self, name: &ResourceName) -> Option<&mut Node> {
+        self.nodes.get_mut(name).map(Arc::make_mut)
+    }
+
+    /// The graph's own copy of a name, for rows that repeat it.
+    pub(super) fn shared_name(&self, name: &ResourceName) -> ResourceName {
+        let known = self.nodes.get_key_value(name);
+        known.map_or(name, |(known, _)| known).clone()
+    }
+
+    /// The stamp of the last event about a resource.
+    pub(super) fn last_stamp(&self, name: &ResourceName) -> Option<&Arc<Stamp>> {
+        self.nodes.get(name)?.seen.as_ref()
+    }
+
+    fn see(&mut self, name: &ResourceName, stamp: &Arc<Stamp>, time: &Timestamp) {
         let structure = name.structure_of_room();
         for name in [Some(name), structure.as_ref()].into_iter().flatten() {
-            if let Some(node) = self.nodes.get_mut(name) {
+            if let Some(node) = self.node(name) {
                 node.see(stamp, time);
             }
         }
@@ -221,31 +243,44 @@ impl Graph {
         object: &ResourceName,
         subject: &ResourceName,
         kind: RelationKind,
-        stamp: &Stamp,
+        stamp: &Arc<Stamp>,
     ) {
-        let Some(node) = self.nodes.get_mut(object) else {
+        let object = self.shared_name(object);
+        let subject = self.shared_name(subject);
+        let structure = subject
+            .structure_of_room()
+            .map(|structure| self.shared_name(&structure));
+        let Some(node) = self.node(&object) else {
             return;
         };
+        let before = inside(&object, node);
         match (object.kind(), subject.kind()) {
             (Some(ResourceKind::Device), Some(ResourceKind::Structure)) => {
-                Register::write(&mut node.structure, stamp, subject.clone());
+                Register::write(&mut node.structure, stamp, subject);
                 if kind == RelationKind::Updated {
                     Register::write(&mut node.room, stamp, None);
                 }
             }
             (Some(ResourceKind::Device), Some(ResourceKind::Room)) => {
-                if let Some(structure) = subject.structure_of_room() {
+                if let Some(structure) = structure {
                     Register::write(&mut node.structure, stamp, structure);
                 }
-                Register::write(&mut node.room, stamp, Some(subject.clone()));
+                Register::write(&mut node.room, stamp, Some(subject));
             }
             (_, _) => {}
+        }
+        let after = inside(&object, node);
+        if before != after {
+            if let Some(before) = before {
+                self.inside.remove(&before);
+            }
+            self.inside.extend(after);
         }
     }
 
     fn add_user(&mut self, name: &ResourceName, event: &Event) {
         if let (Some(node), Some(user)) = (self.nodes.get_mut(name), &event.user_id) {
-            node.add_user(user);
+            Arc::make_mut(node).add_user(user, &mut self.users);
         }
     }
 
@@ -306,36 +341,38 @@ impl Graph {
         shows.then(|| room.clone())
     }
 
-    fn gone(&self, name: &ResourceName) -> Option<&Stamp> {
+    fn gone(&self, name: &ResourceName) -> Option<&Arc<Stamp>> {
         self.nodes.get(name)?.gone.as_ref()
     }
 
     /// The rows that changed since the last call.
-    pub(super) fn take_changed(&mut self) -> Vec<(ResourceName, Node)> {
+    pub(super) fn take_changed(&mut self) -> Vec<(ResourceName, Arc<Node>)> {
         let changed = std::mem::take(&mut self.changed);
         changed
             .into_iter()
-            .filter_map(|name| self.nodes.get(&name).map(|node| (name, node.clone())))
+            .filter_map(|name| self.nodes.get(&name).map(|node| (name, Arc::clone(node))))
             .collect()
+    }
+
+    /// Numbers of the resources that are there, of every kind.
+    pub(super) fn counts(&self) -> impl Iterator<Item = (ResourceKind, usize)> {
+        ResourceKind::iter().map(|kind| (kind, self.counts.get(&kind).copied().unwrap_or_default()))
     }
 
     /// The resources that are there, sorted by name.
     pub(super) fn resources(&self) -> impl Iterator<Item = Resource> {
-        self.nodes.iter().filter_map(|(name, node)| {
+        let mut nodes: Vec<_> = self.nodes.iter().collect();
+        nodes.sort_by_key(|(name, _)| *name);
+        nodes.into_iter().filter_map(|(name, node)| {
             Some(Resource {
                 name: name.clone(),
                 kind: name.kind()?,
                 place: self.place(name)?,
-                users: node.users.clone(),
+                users: Arc::clone(&node.users),
                 updated_at: node.updated_at.clone(),
             })
         })
     }
-}
-
-/// The resources that are there, of the rows of a store; sorted by name.
-pub fn resources(rows: Vec<(ResourceName, Node)>) -> Vec<Resource> {
-    Graph::restore(rows).resources().collect()
 }
 
 /// The resources that an event writes: its own, its relation's, and the structures of rooms.
@@ -359,4 +396,9 @@ fn touched(event: &Event) -> Vec<ResourceName> {
     names.sort();
     names.dedup();
     names
+}
+
+/// The resources that are there, of the rows of a store; sorted by name.
+pub fn resources(rows: Vec<(ResourceName, Arc<Node>)>) -> Vec<Resource> {
+    Graph::restore(rows).resources().collect()
 }

@@ -1,408 +1,241 @@
 //! Messages of one thread or session → one notification that is opened, updated and closed.
 //!
-//! The merge is commutative, associative and idempotent: sets that only grow, smallest and largest
-//! times, and an end that stays. Timers only decide when a notification counts as closed.
+//! Merges what a message brings, sets the timers that close what goes quiet, and writes a revision
+//! where something visible changed.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod grouping;
+mod state;
+mod timers;
 
-use chrono::TimeDelta;
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use super::graph::Place;
-use crate::event::{
-    Activity, Clip, ClockTime, Event, NotificationId, Platform, ResourceName, SessionKey,
-    ThreadState, Timestamp,
-};
+use lru::LruCache;
 
-/// Most members of each set of a notification; the smallest stay (REFERENCE.md, section 3).
-const MAX_MEMBERS: usize = 256;
+pub(super) use self::grouping::SessionClip;
+use self::grouping::{Contribution, contributions, session_clips, session_key};
+use self::state::RevisionView;
+pub use self::state::{Notification, ThreadSettings};
+use self::timers::Timers;
+use super::change::Tally;
+use super::draft::Draft;
+use super::graph::Graph;
+use super::step::Lookup;
+use super::work::Work;
+use crate::event::{ClockTime, Event, NotificationId};
 
-/// What decides when a notification rings and when it closes.
-#[derive(Clone, Copy, Debug)]
-pub struct ThreadSettings {
-    /// Oldest event that may ring.
-    pub max_alert_age: Duration,
-    /// How long a thread may be silent before it counts as closed.
-    pub thread_timeout: Duration,
-    /// How long a session without thread may be silent before it counts as closed.
-    pub session_quiet: Duration,
+/// Notifications kept in memory, since most get their messages within a minute; the store has the
+/// rest. About 3 KiB each, but five sets of 256 texts of 4 KiB at worst.
+const CACHED: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+
+/// Most open notifications, since each has a timer in memory (about 60 bytes). Beyond it the
+/// engine has no room for messages until a timer runs out.
+const MAX_OPEN: usize = 200_000;
+
+/// The timers of open notifications, and those notifications that were last worked on.
+#[derive(Debug)]
+pub(super) struct Notifications {
+    settings: ThreadSettings,
+    timers: Timers,
+    cache: LruCache<NotificationId, Arc<Notification>>,
 }
 
-/// One notification with all that was merged into it, as the store keeps it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Notification {
-    /// Where its events come from.
-    pub platform: Platform,
-    /// The device.
-    pub resource: ResourceName,
-    /// Its thread; `None` for a session or a single message.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub thread_id: Option<String>,
-    /// Number of revisions written; 0 until the first event entry makes it visible.
-    pub revision: u32,
-    /// Smallest publishTime of the ENDED messages.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ended_at: Option<Timestamp>,
-    /// True once its timer ran out, until something is merged again.
-    #[serde(default, skip_serializing_if = "is_false")]
-    pub timed_out: bool,
-    /// Kinds of activity.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub kinds: BTreeSet<String>,
-    /// Sessions.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub sessions: BTreeSet<String>,
-    /// Clips.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub clips: BTreeSet<Clip>,
-    /// Zones.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub zones: BTreeSet<String>,
-    /// Users.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub users: BTreeSet<String>,
-    /// Smallest event time merged.
-    pub started_at: Timestamp,
-    /// Largest event time merged.
-    pub last_event_at: Timestamp,
-    /// When its timer runs out; `None` while it is closed or not yet visible.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deadline: Option<ClockTime>,
-    /// When something was last merged; it can be merged into for `dedupe.horizon` after.
-    pub touched: ClockTime,
-    /// What the last revision showed of the graph, and until when it rings.
-    pub shown: RevisionView,
-}
-
-/// The parts of a revision that are fixed when it is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct RevisionView {
-    /// The structure of the device, unless its room's name tells it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    structure: Option<ResourceName>,
-    /// The room of the device.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub room: Option<ResourceName>,
-    /// The name of the device; `None` if it has none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub display_name: Option<String>,
-    /// Until when this revision rings; `None` if it doesn't.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub alert_until: Option<Timestamp>,
-}
-
-impl RevisionView {
-    /// What a revision shows of a device that is at that place.
-    pub(super) fn new(place: Place, alert_until: Option<Timestamp>) -> Self {
-        let Place {
-            structure,
-            room,
-            display_name,
-        } = place;
-        // A room lies in the structure that is shown (REFERENCE.md, section 4).
-        let structure = structure.filter(|_| room.is_none());
+impl Notifications {
+    /// Goes on with the timers that the store kept; none lasts longer than a fresh one.
+    pub(super) fn restore(
+        settings: ThreadSettings,
+        deadlines: Vec<(NotificationId, ClockTime)>,
+        now: ClockTime,
+    ) -> Self {
+        let longest = settings.thread_timeout.max(settings.session_quiet);
         Self {
-            structure,
-            room,
-            display_name,
-            alert_until,
+            settings,
+            timers: Timers::restore(deadlines, now.after(longest)),
+            cache: LruCache::new(CACHED),
         }
     }
 
-    /// The structure of the device.
-    pub fn structure(&self) -> Option<ResourceName> {
-        self.structure
-            .clone()
-            .or_else(|| self.room.as_ref()?.structure_of_room())
-    }
-}
-
-fn is_false(flag: &bool) -> bool {
-    !flag
-}
-
-/// What a merge did to a notification.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Merged {
-    /// Something visible changed.
-    pub(super) changed: bool,
-    /// It has a kind of activity that it did not have.
-    pub(super) new_kind: bool,
-}
-
-impl Notification {
-    /// True once an ENDED was seen, or the timer ran out.
-    pub fn is_closed(&self) -> bool {
-        self.ended_at.is_some() || self.timed_out
-    }
-
-    fn new(contribution: &Contribution<'_>, event: &Event, at: ClockTime) -> Self {
-        Self {
-            platform: event.platform,
-            resource: contribution.resource.clone(),
-            thread_id: contribution
-                .is_thread
-                .then(|| event.thread.as_ref().map(|t| t.id.clone()))
-                .flatten(),
-            revision: 0,
-            ended_at: None,
-            timed_out: false,
-            kinds: BTreeSet::new(),
-            sessions: BTreeSet::new(),
-            clips: BTreeSet::new(),
-            zones: BTreeSet::new(),
-            users: BTreeSet::new(),
-            started_at: event.time.0.clone(),
-            last_event_at: event.time.0.clone(),
-            deadline: None,
-            touched: at,
-            shown: RevisionView::default(),
+    /// Names the rows that `apply` needs for an event.
+    pub(super) fn lookup(&self, event: &Event, lookup: &mut Lookup) {
+        for contribution in contributions(event) {
+            self.look_up(contribution.id, lookup);
+            for session in contribution.sessions() {
+                let key = session_key(event.platform, contribution.resource, session);
+                lookup.session_clips.insert(key);
+            }
+        }
+        for clip in session_clips(event) {
+            lookup.session_members.insert(clip.session);
+            // A session's own notification has the session's key as its id.
+            self.look_up(NotificationId(clip.session.0), lookup);
         }
     }
 
-    /// Merges what one message brings.
-    pub(super) fn merge(
+    /// Names the rows that `time_out` needs up to that time.
+    pub(super) fn lookup_due(&self, until: ClockTime, lookup: &mut Lookup) {
+        for id in self.timers.due(until) {
+            self.look_up(id, lookup);
+        }
+    }
+
+    fn look_up(&self, id: NotificationId, lookup: &mut Lookup) {
+        if !self.cache.contains(&id) {
+            lookup.notifications.insert(id);
+        }
+    }
+
+    /// Merges an event into the notifications that it belongs to. `graph` says where they are.
+    pub(super) fn apply(&mut self, event: &Event, at: ClockTime, graph: &Graph, work: &mut Work) {
+        // Clips first, so that a motion and its clip in one message make one revision.
+        let session_clips = session_clips(event);
+        for clip in &session_clips {
+            work.add_clip(clip, at);
+        }
+        for contribution in contributions(event) {
+            self.merge(&contribution, event, at, graph, work);
+        }
+        for clip in &session_clips {
+            for id in work.members(clip.session) {
+                self.join_clip(id, clip, at, graph, work);
+            }
+        }
+    }
+
+    fn merge(
         &mut self,
         contribution: &Contribution<'_>,
         event: &Event,
         at: ClockTime,
-        settings: &ThreadSettings,
-    ) -> Merged {
-        let was_closed = self.is_closed();
-        let mut merged = Merged::default();
-        for activity in &contribution.activities {
-            merged.new_kind |= insert(&mut self.kinds, &activity.kind);
-            for zone in &activity.zones {
-                merged.changed |= insert(&mut self.zones, zone);
-            }
-        }
+        graph: &Graph,
+        work: &mut Work,
+    ) {
+        let mut shared = work
+            .notification(contribution.id, at, |id| self.cache.pop(&id))
+            .unwrap_or_else(|| Arc::new(Notification::begin(contribution, event, at)));
+        let state = Arc::make_mut(&mut shared);
+        let was_closed = state.is_closed();
+        let mut merged = state.merge(contribution, event, at, &self.settings);
         for session in contribution.sessions() {
-            merged.changed |= insert(&mut self.sessions, session);
-        }
-        for (session_id, url) in contribution.clips {
-            let Some(preview_url) = url.clone() else {
-                continue;
-            };
-            merged.changed |= self.add_clip(Clip {
-                session_id: session_id.clone(),
-                preview_url,
-            });
-        }
-        if let Some(user) = &event.user_id {
-            merged.changed |= insert(&mut self.users, user);
-        }
-        let time = &event.time.0;
-        if *time < self.started_at {
-            self.started_at = time.clone();
-            merged.changed = true;
-        }
-        if *time > self.last_event_at {
-            self.last_event_at = time.clone();
-            merged.changed = true;
-        }
-        if contribution.is_thread && event.rank() == ThreadState::Ended {
-            let ended_at = &event.publish_time.0;
-            if self
-                .ended_at
-                .as_ref()
-                .is_none_or(|earliest| ended_at < earliest)
-            {
-                self.ended_at = Some(ended_at.clone());
-                merged.changed = true;
+            let key = session_key(event.platform, contribution.resource, session);
+            if contribution.is_thread {
+                work.join_session(key, contribution.id);
+            }
+            for clip in work.clips_of(key, session, at) {
+                merged.changed |= state.add_clip(clip);
             }
         }
-        self.timed_out = false;
-        self.touched = at;
-        merged.changed |= merged.new_kind || was_closed != self.is_closed();
-        merged.changed &= self.revision > 0;
-        merged.changed |= self.revision == 0 && contribution.has_entry();
-        let visible = self.revision > 0 || merged.changed;
-        self.deadline = (visible && self.ended_at.is_none()).then(|| {
-            let patience = match self.thread_id {
-                Some(_) => settings.thread_timeout,
-                None => settings.session_quiet,
-            };
-            at.after(patience)
-        });
-        merged
-    }
-
-    /// Adds a clip; true if that is visible.
-    pub(super) fn add_clip(&mut self, clip: Clip) -> bool {
-        insert_owned(&mut self.clips, clip)
-    }
-
-    /// The timer ran out.
-    pub(super) fn time_out(&mut self) {
-        self.deadline = None;
-        self.timed_out = true;
-    }
-
-    /// Until when a revision with a new kind rings, or `None` if the event is too old to ring.
-    pub(super) fn alert_until(event: &Event, settings: &ThreadSettings) -> Option<Timestamp> {
-        let age = TimeDelta::from_std(settings.max_alert_age).ok()?;
-        let until = event.time.0.at().checked_add_signed(age)?;
-        (event.received_at.0.at() <= until).then(|| Timestamp::from_utc(until))
-    }
-}
-
-fn insert(set: &mut BTreeSet<String>, member: &str) -> bool {
-    !set.contains(member) && insert_owned(set, member.to_owned())
-}
-
-/// Adds a member, keeping the smallest [`MAX_MEMBERS`]; true if it is a new one that stays.
-fn insert_owned<T: Ord>(set: &mut BTreeSet<T>, member: T) -> bool {
-    if set.len() >= MAX_MEMBERS && set.last().is_some_and(|largest| member > *largest) {
-        return false;
-    }
-    let new = set.insert(member);
-    if set.len() > MAX_MEMBERS {
-        set.pop_last();
-    }
-    new
-}
-
-/// What one message brings to one notification.
-#[derive(Clone, Debug)]
-pub(super) struct Contribution<'a> {
-    pub(super) id: NotificationId,
-    pub(super) resource: &'a ResourceName,
-    pub(super) is_thread: bool,
-    pub(super) activities: Vec<&'a Activity>,
-    /// Of a threaded message only: an unthreaded clip is a [`SessionClip`].
-    pub(super) clips: &'a [(Option<String>, Option<String>)],
-}
-
-impl<'a> Contribution<'a> {
-    /// True if the message has an event entry for this notification.
-    fn has_entry(&self) -> bool {
-        !self.activities.is_empty() || !self.clips.is_empty()
-    }
-
-    /// The sessions that the message names for this notification.
-    pub(super) fn sessions(&self) -> impl Iterator<Item = &'a str> {
-        let of_clips = self
-            .clips
-            .iter()
-            .filter_map(|(session, _)| session.as_deref());
-        let of_activities: Vec<&str> = self
-            .activities
-            .iter()
-            .filter_map(|activity| activity.session.as_deref())
-            .collect();
-        of_activities.into_iter().chain(of_clips)
-    }
-
-    /// The notification that this part begins, if there is none yet.
-    pub(super) fn begin(&self, event: &Event, at: ClockTime) -> Notification {
-        Notification::new(self, event, at)
-    }
-}
-
-/// A clip of an unthreaded message: it joins every notification of its session.
-#[derive(Clone, Debug)]
-pub(super) struct SessionClip<'a> {
-    pub(super) session: SessionKey,
-    pub(super) session_id: &'a str,
-    pub(super) url: &'a str,
-}
-
-impl SessionClip<'_> {
-    /// The clip, as notifications show it.
-    pub(super) fn clip(&self) -> Clip {
-        Clip {
-            session_id: Some(self.session_id.into()),
-            preview_url: self.url.into(),
+        self.timers.set(contribution.id, state.deadline);
+        if merged.changed {
+            let alert = merged.new_kind.then_some(event);
+            self.revise(contribution.id, &mut shared, was_closed, alert, graph, work);
         }
+        work.put(contribution.id, shared);
     }
-}
 
-/// Which notifications a message belongs to (REFERENCE.md, section 3, "Grouping").
-pub(super) fn contributions(event: &Event) -> Vec<Contribution<'_>> {
-    let Some(resource) = &event.resource else {
-        return Vec::new();
-    };
-    if let Some(thread) = &event.thread {
-        return vec![Contribution {
-            id: NotificationId(hash(event.platform, resource, "thread", &thread.id)),
-            resource,
-            is_thread: true,
-            activities: event.activities.iter().collect(),
-            clips: &event.clips,
-        }];
-    }
-    let mut sessions: BTreeMap<Option<&str>, Vec<&Activity>> = BTreeMap::new();
-    for activity in &event.activities {
-        sessions
-            .entry(activity.session.as_deref())
-            .or_default()
-            .push(activity);
-    }
-    let contribution = |(session, activities): (Option<&str>, _)| Contribution {
-        id: NotificationId(match session {
-            Some(session) => session_key(event.platform, resource, session).0,
-            None => hash(event.platform, resource, "event", &event.key.to_string()),
-        }),
-        resource,
-        is_thread: false,
-        activities,
-        clips: &[],
-    };
-    sessions.into_iter().map(contribution).collect()
-}
-
-/// The clips of an unthreaded message that can join anything.
-pub(super) fn session_clips(event: &Event) -> Vec<SessionClip<'_>> {
-    let (Some(resource), None) = (&event.resource, &event.thread) else {
-        return Vec::new();
-    };
-    let mut session_clips = Vec::new();
-    for (session, url) in &event.clips {
-        if let (Some(session_id), Some(url)) = (session, url) {
-            let session = session_key(event.platform, resource, session_id);
-            session_clips.push(SessionClip {
-                session,
-                session_id,
-                url,
-            });
+    fn join_clip(
+        &mut self,
+        id: NotificationId,
+        clip: &SessionClip<'_>,
+        at: ClockTime,
+        graph: &Graph,
+        work: &mut Work,
+    ) {
+        let Some(mut shared) = work.notification(id, at, |id| self.cache.pop(&id)) else {
+            return;
+        };
+        let state = Arc::make_mut(&mut shared);
+        let was_closed = state.is_closed();
+        if state.add_clip(clip.clip()) {
+            self.revise(id, &mut shared, was_closed, None, graph, work);
         }
+        work.put(id, shared);
     }
-    session_clips
+
+    /// Closes the notification whose timer runs out first.
+    pub(super) fn time_out(&mut self, graph: &Graph, work: &mut Work) {
+        let Some((deadline, id)) = self.timers.first() else {
+            return;
+        };
+        self.timers.set(id, None);
+        let Some(mut shared) = work.notification(id, deadline, |id| self.cache.pop(&id)) else {
+            return;
+        };
+        let state = Arc::make_mut(&mut shared);
+        let was_closed = state.is_closed();
+        state.time_out();
+        self.revise(id, &mut shared, was_closed, None, graph, work);
+        work.put(id, shared);
+    }
+
+    /// Writes a revision. `alert` is the event that brought a new kind, if one did.
+    fn revise(
+        &self,
+        id: NotificationId,
+        shared: &mut Arc<Notification>,
+        was_closed: bool,
+        alert: Option<&Event>,
+        graph: &Graph,
+        work: &mut Work,
+    ) {
+        let state = Arc::make_mut(shared);
+        let place = graph.place(&state.resource).unwrap_or_default();
+        let alert_until = alert.and_then(|event| Notification::alert_until(event, &self.settings));
+        state.revision += 1;
+        state.shown = RevisionView::new(place, alert_until);
+        count(state, was_closed, &mut work.changes.tally);
+        work.tell(Draft::Notification(id, Arc::clone(shared)));
+    }
+
+    /// Keeps what a step made of notifications, once the step can't ask the store any more.
+    pub(super) fn remember(&mut self, id: NotificationId, state: Arc<Notification>) {
+        self.cache.put(id, state);
+    }
+
+    /// When the first timer runs out.
+    pub(super) fn next_deadline(&self) -> Option<ClockTime> {
+        self.timers.first().map(|(deadline, _)| deadline)
+    }
+
+    /// When the nth timer from here runs out, counted from 0.
+    pub(super) fn nth_deadline(&self, n: usize) -> Option<ClockTime> {
+        self.timers.nth(n)
+    }
+
+    /// Number of open notifications.
+    pub(super) fn open(&self) -> usize {
+        self.timers.len()
+    }
+
+    /// False while no more may be opened.
+    pub(super) fn has_capacity(&self) -> bool {
+        self.timers.len() < MAX_OPEN
+    }
 }
 
-/// The key of a session of a resource.
-pub(super) fn session_key(
-    platform: Platform,
-    resource: &ResourceName,
-    session: &str,
-) -> SessionKey {
-    SessionKey(hash(platform, resource, "session", session))
-}
-
-fn hash(platform: Platform, resource: &ResourceName, kind: &str, id: &str) -> [u8; 16] {
-    let mut hasher = Sha256::new();
-    for contribution in [platform.as_str(), resource.as_str(), kind, id] {
-        // Lengths keep apart what could run together.
-        hasher.update(
-            u64::try_from(contribution.len())
-                .unwrap_or(u64::MAX)
-                .to_le_bytes(),
-        );
-        hasher.update(contribution);
+/// Counts a revision. Openings and reopenings less closings are the open notifications.
+fn count(state: &Notification, was_closed: bool, tally: &mut Tally) {
+    tally.revisions += 1;
+    if state.revision == 1 {
+        tally.opened += 1;
+        tally.closed += u64::from(state.is_closed());
+        return;
     }
-    let mut key = [0; 16];
-    key.copy_from_slice(&hasher.finalize()[..16]);
-    key
+    match (was_closed, state.is_closed()) {
+        (false, true) => tally.closed += 1,
+        (true, false) => tally.reopened += 1,
+        (true, true) | (false, false) => tally.updated += 1,
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    use super::grouping::hash;
+    use super::state::{MAX_MEMBERS, insert_owned};
     use super::*;
-    use crate::event::{PublishTime, RawMessage, ReceivedAt};
+    use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, ResourceName, Timestamp};
     use crate::platforms::{DecodeSettings, decode};
 
     const SETTINGS: ThreadSettings = ThreadSettings {
@@ -435,7 +268,7 @@ mod tests {
             body: body.to_string().into(),
             place: None,
         };
-        *decode(&raw, &DecodeSettings::default()).outcome.unwrap()
+        decode(&raw, &DecodeSettings::default()).outcome.unwrap().0
     }
 
     fn merge_all(numbers: impl IntoIterator<Item = usize>) -> Notification {
@@ -443,7 +276,8 @@ mod tests {
         for n in numbers {
             let event = motion(Some("t"), n, "2025-06-09T13:52:03Z");
             let contribution = contributions(&event).remove(0);
-            let state = merged.get_or_insert_with(|| contribution.begin(&event, NOW));
+            let state =
+                merged.get_or_insert_with(|| Notification::begin(&contribution, &event, NOW));
             state.merge(&contribution, &event, NOW, &SETTINGS);
         }
         merged.unwrap()

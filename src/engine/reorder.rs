@@ -3,7 +3,7 @@
 //! Judges lateness only within one ordering key, and only against what was released there. Does not
 //! know what an event says.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,9 +11,11 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantNames};
 
-use crate::event::{ClockTime, DedupeKey, Event, Platform, ThreadState, instant};
-use crate::record::Record;
+use super::draft::EventDraft;
+use super::step::Lookup;
+use crate::event::{ClockTime, DedupeKey, Event, Flag, Platform, Rendered, ThreadState, instant};
 
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
 const MAX_PENDING_BYTES: usize = 64 << 20;
@@ -54,24 +56,25 @@ pub struct Held {
     pub until: ClockTime,
     /// Counts arrivals: orders the timers of one instant.
     pub arrival: u64,
-    /// Its ordering key.
+    /// Rows of older builds name no platform: there was one.
+    #[serde(default = "platform_of_old_rows")]
+    pub platform: Platform,
     pub ordering_key: Arc<str>,
     /// Its place within the ordering key.
     pub sort_key: SortKey,
-    /// Where it came from.
-    #[serde(default = "platform_of_old_rows")]
-    pub platform: Platform,
     /// The record to release.
-    pub record: Record,
+    pub record: Rendered,
+    /// The event's remarks.
+    pub flags: BTreeSet<Flag>,
 }
 
-/// Rows that name no platform are from when there was one.
 fn platform_of_old_rows() -> Platform {
     Platform::Sdm
 }
 
 /// Why an event was released: a fixed set, used as a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum ReleaseReason {
     /// Its hold ended, or that of a greater one under its key.
     Hold,
@@ -84,17 +87,8 @@ pub enum ReleaseReason {
 }
 
 impl ReleaseReason {
-    /// Every reason, in the order of their metrics.
-    pub const ALL: [Self; 4] = [Self::Hold, Self::Started, Self::Late, Self::Full];
-
-    /// The metric label.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hold => "hold",
-            Self::Started => "started",
-            Self::Late => "late",
-            Self::Full => "full",
-        }
+        self.into()
     }
 }
 
@@ -121,7 +115,7 @@ pub(super) struct Reorder {
 }
 
 impl Reorder {
-    /// Takes up what the store kept. A hold never lasts longer than a fresh one would.
+    /// Goes on with the events that the store kept. A hold never lasts longer than a fresh one would.
     pub(super) fn restore(
         hold: Duration,
         max_events: usize,
@@ -145,6 +139,13 @@ impl Reorder {
         reorder
     }
 
+    /// Names the row that a step needs of an ordering key.
+    pub(super) fn lookup(&self, ordering_key: &Arc<str>, lookup: &mut Lookup) {
+        if self.cached(ordering_key).is_none() {
+            lookup.ordering_keys.insert(Arc::clone(ordering_key));
+        }
+    }
+
     /// The last release under a key, if this cache knows it.
     pub(super) fn cached(&self, ordering_key: &str) -> Option<&(SortKey, ClockTime)> {
         self.released.peek(ordering_key)
@@ -161,8 +162,7 @@ impl Reorder {
         at: ClockTime,
         ordering_key: Arc<str>,
         sort_key: SortKey,
-        platform: Platform,
-        record: Record,
+        draft: EventDraft,
     ) -> (Arc<Held>, Vec<Release>) {
         self.arrivals += 1;
         let started = sort_key.state == ThreadState::Started;
@@ -171,10 +171,11 @@ impl Reorder {
         let row = Arc::new(Held {
             until,
             arrival,
+            platform: draft.platform,
             ordering_key,
             sort_key,
-            platform,
-            record,
+            record: draft.rendered,
+            flags: draft.flags,
         });
         self.insert(Arc::clone(&row));
         let mut releases = Vec::new();
@@ -278,19 +279,20 @@ mod tests {
             body: body.to_string().into(),
             place: None,
         };
-        *decode(&raw, &DecodeSettings::default()).outcome.unwrap()
+        decode(&raw, &DecodeSettings::default()).outcome.unwrap().0
     }
 
     /// Takes an event in under a key; returns the ids of what that releases.
     fn hold(reorder: &mut Reorder, at: i64, key: &str, event: &Event) -> Vec<Vec<String>> {
         let sort_key = SortKey::of(event);
-        let (_, releases) =
-            reorder.hold(ms(at), key.into(), sort_key, event.platform, record(event));
+        let draft = EventDraft {
+            platform: event.platform,
+            rendered: Rendered::default(),
+            late: false,
+            flags: event.flags.clone(),
+        };
+        let (_, releases) = reorder.hold(ms(at), key.into(), sort_key, draft);
         releases.iter().map(ids).collect()
-    }
-
-    fn record(event: &Event) -> Record {
-        Record::event(event.log.clone(), false, &event.flags)
     }
 
     fn ids(release: &Release) -> Vec<String> {
@@ -380,14 +382,11 @@ mod tests {
     fn a_buffer_of_too_many_bytes_is_full_too() {
         let mut reorder = empty(usize::MAX);
         let large = event("large", 1, None);
-        let size = record(&large).size();
+        let size = Rendered::default().size();
         reorder.bytes = MAX_PENDING_BYTES - size;
         assert!(hold(&mut reorder, 0, "k", &large).is_empty());
         assert_eq!(hold(&mut reorder, 0, "l", &event("next", 1, None)).len(), 1);
-        assert_eq!(
-            reorder.bytes,
-            MAX_PENDING_BYTES - size + record(&event("next", 1, None)).size()
-        );
+        assert_eq!(reorder.bytes, MAX_PENDING_BYTES);
     }
 
     #[test]

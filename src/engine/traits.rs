@@ -2,13 +2,16 @@
 //!
 //! Knows no trait by name; a platform's decoder says what an update sets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
-use super::MAX_RESOURCES;
+use super::graph::Graph;
+use super::limits::MAX_RESOURCES;
+use super::pool::Pool;
 use super::register::{Register, Stamp};
 use crate::event::{Event, ResourceName, TraitUpdate};
 
@@ -16,75 +19,151 @@ use crate::event::{Event, ResourceName, TraitUpdate};
 /// 5 fields. Beyond it the smallest names are kept, so that the order of arrival doesn't matter.
 const MAX_NAMES: usize = 256;
 
+/// Longest value that is kept once for all resources that have it, in bytes: numbers and states.
+const MAX_SHARED_VALUE: usize = 24;
+
+/// Something under each of some names, sorted by name. A map in one piece: there are many of them,
+/// and most have one or two names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Named<T>(Box<[(Arc<str>, T)]>);
+
+impl<T> Default for Named<T> {
+    fn default() -> Self {
+        Self(Box::default())
+    }
+}
+
+impl<T> Named<T> {
+    fn find(&self, name: &str) -> Result<usize, usize> {
+        self.0.binary_search_by(|(other, _)| (**other).cmp(name))
+    }
+
+    fn get(&self, name: &str) -> Option<&T> {
+        self.0.get(self.find(name).ok()?).map(|(_, value)| value)
+    }
+
+    /// Adds a name at the place where [`Self::find`] missed it. Returns the largest name if there
+    /// are too many now.
+    fn insert(&mut self, place: usize, name: Arc<str>, value: T) -> Option<Arc<str>> {
+        let mut all = Vec::from(std::mem::take(&mut self.0));
+        all.insert(place, (name, value));
+        let dropped = if all.len() > MAX_NAMES {
+            all.pop()
+        } else {
+            None
+        };
+        self.0 = all.into();
+        dropped.map(|(name, _)| name)
+    }
+}
+
 /// The fields of a trait, as the store keeps them; the values are canonical JSON text.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fields(BTreeMap<Arc<str>, Register<Arc<str>>>);
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fields(Named<Register<Arc<str>>>);
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.0.iter().map(|(name, register)| (name, register)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Fields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let sorted = BTreeMap::deserialize(from)?;
+        Ok(Self(Named(sorted.into_iter().collect())))
+    }
+}
 
 impl Fields {
-    fn write(&mut self, stamp: &Stamp, update: &TraitUpdate) {
+    fn write(&mut self, stamp: &Arc<Stamp>, update: &TraitUpdate, texts: &mut Pool<str>) {
         for (field, value) in &update.fields {
-            let value = Arc::clone(value);
-            match self.0.get_mut(field) {
-                Some(register) => register.update(stamp, value),
-                None => {
-                    self.0.insert(
-                        Arc::clone(field),
-                        Register {
-                            stamp: stamp.clone(),
-                            value,
-                        },
-                    );
+            let value = shared(value, texts);
+            match self.0.find(field) {
+                Ok(place) => {
+                    if let Some((_, register)) = self.0.0.get_mut(place) {
+                        register.update(stamp, value);
+                    }
                 }
-            }
-            if self.0.len() > MAX_NAMES {
-                self.0.pop_last();
+                Err(place) => {
+                    let register = Register::new(stamp, value);
+                    self.0.insert(place, texts.share(field), register);
+                }
             }
         }
     }
 
     fn to_json(&self) -> Map<String, Value> {
         let value = |register: &Register<Arc<str>>| serde_json::from_str(&register.value);
-        let fields = self.0.iter();
+        let fields = self.0.0.iter();
         fields
             .map(|(name, held)| (name.to_string(), value(held).unwrap_or_default()))
             .collect()
     }
 }
 
+/// The traits of a resource, under the name that the graph has if there were none.
+fn of_resource<'a>(
+    resources: &'a mut HashMap<ResourceName, Named<Fields>>,
+    name: &ResourceName,
+    graph: &Graph,
+) -> &'a mut Named<Fields> {
+    if !resources.contains_key(name) {
+        resources.insert(graph.shared_name(name), Named::default());
+    }
+    resources.entry(name.clone()).or_default()
+}
+
+fn shared(value: &Arc<str>, texts: &mut Pool<str>) -> Arc<str> {
+    if value.len() > MAX_SHARED_VALUE {
+        return Arc::clone(value);
+    }
+    texts.share(value)
+}
+
 /// One trait of one resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TraitRow {
-    /// The resource.
     pub resource: ResourceName,
     /// The trait's full name.
     pub name: Arc<str>,
-    /// Its fields.
-    pub fields: Arc<Fields>,
+    pub fields: Fields,
 }
 
 /// All device state.
 #[derive(Debug, Default)]
 pub(super) struct Traits {
-    /// Shared with what is to be written, so that it isn't copied.
-    resources: BTreeMap<ResourceName, BTreeMap<Arc<str>, Arc<Fields>>>,
+    /// Hashed, since names begin alike and so compare slowly.
+    resources: HashMap<ResourceName, Named<Fields>>,
     changed: BTreeMap<ResourceName, BTreeSet<Arc<str>>>,
+    /// Names, and short values.
+    texts: Pool<str>,
 }
 
 impl Traits {
-    /// Takes up what the store kept.
-    pub(super) fn restore(rows: impl IntoIterator<Item = TraitRow>) -> Self {
+    /// Goes on with the rows that the store kept.
+    pub(super) fn restore(rows: Vec<TraitRow>, graph: &Graph) -> Self {
         let mut traits = Self::default();
+        let mut stamps = Pool::default();
         for TraitRow {
             resource,
             name,
-            fields,
+            mut fields,
         } in rows
         {
-            traits
-                .resources
-                .entry(resource)
-                .or_default()
-                .insert(name, fields);
+            let last = graph.last_stamp(&resource);
+            for (name, register) in &mut fields.0.0 {
+                *name = traits.texts.share(name);
+                register.value = shared(&register.value, &mut traits.texts);
+                register.stamp = match last {
+                    Some(last) if *last == register.stamp => Arc::clone(last),
+                    Some(_) | None => stamps.share(&register.stamp),
+                };
+            }
+            let known = of_resource(&mut traits.resources, &resource, graph);
+            if let Err(place) = known.find(&name) {
+                let name = traits.texts.share(&name);
+                known.insert(place, name, fields);
+            }
         }
         traits
     }
@@ -100,26 +179,33 @@ impl Traits {
     }
 
     /// Merges the trait updates of an event.
-    pub(super) fn apply(&mut self, event: &Event) {
-        let Some(resource) = event
-            .resource
-            .as_ref()
-            .filter(|_| !event.trait_updates.is_empty())
-        else {
-            return;
-        };
-        self.write(resource, &Stamp::unranked(event), &event.trait_updates);
+    pub(super) fn apply(&mut self, event: &Event, stamp: &Arc<Stamp>, graph: &Graph) {
+        if let Some(resource) = &event.resource
+            && !event.trait_updates.is_empty()
+        {
+            self.write(resource, stamp, &event.trait_updates, graph);
+        }
     }
 
-    fn write(&mut self, resource: &ResourceName, stamp: &Stamp, updates: &[TraitUpdate]) {
-        let traits = self.resources.entry(resource.clone()).or_default();
+    fn write(
+        &mut self,
+        resource: &ResourceName,
+        stamp: &Arc<Stamp>,
+        updates: &[TraitUpdate],
+        graph: &Graph,
+    ) {
+        let traits = of_resource(&mut self.resources, resource, graph);
         let changed = self.changed.entry(resource.clone()).or_default();
         for update in updates {
-            let fields = traits.entry(Arc::clone(&update.name)).or_default();
-            Arc::make_mut(fields).write(stamp, update);
-            changed.insert(Arc::clone(&update.name));
-            if traits.len() > MAX_NAMES {
-                changed.extend(traits.pop_last().map(|(dropped, _)| dropped));
+            let place = traits.find(&update.name);
+            if let Err(place) = place {
+                let name = self.texts.share(&update.name);
+                changed.extend(traits.insert(place, name, Fields::default()));
+            }
+            let (Ok(place) | Err(place)) = place;
+            if let Some((name, fields)) = traits.0.get_mut(place) {
+                fields.write(stamp, update, &mut self.texts);
+                changed.insert(Arc::clone(name));
             }
         }
     }
@@ -136,7 +222,7 @@ impl Traits {
                         rows.push(TraitRow {
                             resource,
                             name,
-                            fields: Arc::clone(fields),
+                            fields: fields.clone(),
                         });
                     }
                     None => dropped.push((resource, name)),
@@ -148,8 +234,8 @@ impl Traits {
 
     /// `{resource: {trait: {field: value}}}`, every trait that was ever seen among them.
     pub(super) fn to_json(&self) -> Value {
-        let traits = |traits: &BTreeMap<Arc<str>, Arc<Fields>>| -> Map<String, Value> {
-            let traits = traits.iter();
+        let traits = |traits: &Named<Fields>| -> Map<String, Value> {
+            let traits = traits.0.iter();
             traits
                 .map(|(name, fields)| (name.to_string(), fields.to_json().into()))
                 .collect()
@@ -190,7 +276,9 @@ mod tests {
     fn written(updates: &[(Stamp, TraitUpdate)]) -> Traits {
         let (mut traits, device) = (Traits::default(), ResourceName::new("d"));
         for (stamp, update) in updates {
-            traits.write(&device, stamp, std::slice::from_ref(update));
+            let stamp = Arc::new(stamp.clone());
+            let updates = std::slice::from_ref(update);
+            traits.write(&device, &stamp, updates, &Graph::default());
         }
         traits
     }
@@ -240,12 +328,12 @@ mod tests {
     fn traits_are_read_back_as_they_were_written() {
         let mut traits = written(&[(stamp(1, "e"), update("T", json!({"a": 65.0, "b": [null]})))]);
         let (rows, _) = traits.take_changed();
-        let text = serde_json::to_string(&*rows[0].fields).unwrap();
+        let text = serde_json::to_string(&rows[0].fields).unwrap();
         assert_eq!(
             serde_json::from_str::<Fields>(&text).unwrap(),
-            *rows[0].fields
+            rows[0].fields
         );
-        let restored = Traits::restore(rows);
+        let restored = Traits::restore(rows, &Graph::default());
         assert_eq!(
             restored.to_json().to_string(),
             r#"{"d":{"T":{"a":65.0,"b":[null]}}}"#

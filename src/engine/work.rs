@@ -1,89 +1,21 @@
-//! What the engine takes in, and the working set of one step: the rows it asked for, what it made
-//! of them, what to write.
+//! The scratch pad of one step: the rows that were loaded, what became of them, what to write.
 //!
-//! Keeps the bookkeeping out of `engine.rs`; decides nothing.
+//! Bookkeeping for the parts of the engine; decides nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::change::Changes;
-use super::graph::Node;
+use super::change::{Changes, Quarantined};
+use super::draft::{Draft, EventDraft};
 use super::notifications::{Notification, SessionClip};
 use super::reorder::{Held, Release, ReleaseReason, SortKey};
-use super::traits::TraitRow;
-use crate::event::{
-    Clip, ClockTime, Decoded, DedupeKey, NotificationId, Platform, RawMessage, ResourceName,
-    SessionKey,
-};
-use crate::record::Record;
+use super::step::Loaded;
+use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, SessionKey};
 
 /// Most clips kept per session for threads to come, the smallest addresses: as many as a
 /// notification shows.
 const MAX_CLIPS: usize = 256;
-
-/// A message that enters the engine.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    /// The engine's clock when it arrived.
-    pub at: ClockTime,
-    /// The message as it came.
-    pub raw: RawMessage,
-    /// What it means.
-    pub decoded: Decoded,
-}
-
-/// What the store kept for the engine.
-#[derive(Debug, Default)]
-pub struct Restored {
-    /// The engine's clock at the last commit.
-    pub clock: ClockTime,
-    /// Events that wait.
-    pub held: Vec<Held>,
-    /// Timers of open notifications.
-    pub deadlines: Vec<(NotificationId, ClockTime)>,
-    /// The graph.
-    pub nodes: Vec<(ResourceName, Node)>,
-    /// Device state.
-    pub traits: Vec<TraitRow>,
-}
-
-/// The rows that a step needs from the store.
-#[derive(Clone, Debug, Default)]
-pub struct Lookup {
-    /// Which of these payloads were seen.
-    pub payloads: BTreeSet<DedupeKey>,
-    /// The last release under these ordering keys.
-    pub ordering_keys: BTreeSet<String>,
-    /// These notifications.
-    pub notifications: BTreeSet<NotificationId>,
-    /// The clips of these sessions.
-    pub session_clips: BTreeSet<SessionKey>,
-    /// The clips of these sessions, the threads that have them, and those threads' notifications.
-    pub session_members: BTreeSet<SessionKey>,
-}
-
-/// What the store knows of a session.
-#[derive(Clone, Debug, Default)]
-pub struct Session {
-    /// The threads that have it.
-    pub members: BTreeSet<NotificationId>,
-    /// Its clips, with the time of their first arrival.
-    pub clips: BTreeMap<String, ClockTime>,
-}
-
-/// The rows that were found. What is not in it is not in the store.
-#[derive(Clone, Debug, Default)]
-pub struct Loaded {
-    /// The first arrival of payloads.
-    pub payloads: BTreeMap<DedupeKey, ClockTime>,
-    /// The last release under ordering keys, and when that was.
-    pub ordering_keys: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
-    /// Notifications.
-    pub notifications: BTreeMap<NotificationId, Arc<Notification>>,
-    /// Sessions.
-    pub sessions: BTreeMap<SessionKey, Session>,
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -243,34 +175,37 @@ impl Work {
             self.changes
                 .released
                 .insert(held.ordering_key, (held.sort_key, at));
-            self.emit(held.record, held.platform, release.reason);
+            let draft = EventDraft {
+                platform: held.platform,
+                rendered: held.record,
+                late: false,
+                flags: held.flags,
+            };
+            self.emit(draft, release.reason);
         }
     }
 
     /// Writes an event to the event log.
-    pub(super) fn emit(&mut self, record: Record, platform: Platform, reason: ReleaseReason) {
+    pub(super) fn emit(&mut self, draft: EventDraft, reason: ReleaseReason) {
         let tally = &mut self.changes.tally;
-        let messages = tally.of(platform);
+        let messages = tally.of(draft.platform);
         messages.emitted += 1;
-        messages.late += u64::from(reason == ReleaseReason::Late);
+        messages.late += u64::from(draft.late);
         *tally.released.entry(reason).or_default() += 1;
-        self.changes.records.push(record);
+        self.tell(Draft::Event(draft));
     }
 
-    /// Counts a revision. Openings and reopenings less closings are the open notifications.
-    pub(super) fn count_revision(&mut self, state: &Notification, was_closed: bool) {
-        let tally = &mut self.changes.tally;
-        tally.revisions += 1;
-        if state.revision == 1 {
-            tally.opened += 1;
-            tally.closed += u64::from(state.is_closed());
-            return;
-        }
-        match (was_closed, state.is_closed()) {
-            (false, true) => tally.closed += 1,
-            (true, false) => tally.reopened += 1,
-            (true, true) | (false, false) => tally.updated += 1,
-        }
+    /// Puts a message into quarantine.
+    pub(super) fn quarantine(&mut self, message: Quarantined) {
+        let messages = self.changes.tally.of(message.raw.platform);
+        let reason = message.reject.reason;
+        *messages.quarantined.entry(reason).or_default() += 1;
+        self.changes.quarantined.push(message);
+    }
+
+    /// Adds to what the journal tells.
+    pub(super) fn tell(&mut self, draft: Draft) {
+        self.changes.drafts.push(draft);
     }
 
     /// All that is to be written.
@@ -283,6 +218,8 @@ impl Work {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     const HORIZON: Duration = Duration::from_nanos(10);

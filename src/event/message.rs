@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
-use super::{DedupeKey, Event, Platform, PublishTime, ReceivedAt};
+use super::{DedupeKey, Event, Platform, PublishTime, ReceivedAt, Rendered};
 
 /// A message as a source got it. Cheap to clone: its copies share what it holds.
 #[derive(Clone, Debug)]
@@ -19,14 +20,26 @@ pub struct RawMessage {
     pub publish_time: PublishTime,
     /// When hearthd received it.
     pub received_at: ReceivedAt,
-    /// The payload.
     pub body: Bytes,
     /// `file:line`, for a message from a capture file.
     pub place: Option<String>,
 }
 
-/// Why a message was quarantined: a fixed set, used as a metric label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// Why a message was quarantined: a fixed set, used in quarantine rows and as a metric label.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    EnumString,
+    IntoStaticStr,
+    VariantNames,
+)]
+#[strum(serialize_all = "snake_case")]
 pub enum Reason {
     /// A capture line that is not one of the three shapes.
     BadLine,
@@ -38,13 +51,9 @@ pub enum Reason {
     MergePanic,
     /// Neither a resource update nor a relation update.
     NoUpdate,
-    /// Not JSON.
     NotJson,
-    /// Not UTF-8.
     NotUtf8,
-    /// Nested too deep.
     TooDeep,
-    /// Too large.
     TooLarge,
     /// A platform that hearthd does not know.
     UnknownPlatform,
@@ -53,41 +62,8 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in the order of their metrics.
-    pub const ALL: [Self; 11] = [
-        Self::BadLine,
-        Self::DecoderPanic,
-        Self::DuplicateKey,
-        Self::MergePanic,
-        Self::NoUpdate,
-        Self::NotJson,
-        Self::NotUtf8,
-        Self::TooDeep,
-        Self::TooLarge,
-        Self::UnknownPlatform,
-        Self::WrongType,
-    ];
-
-    /// The name used in quarantine rows and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadLine => "bad_line",
-            Self::DecoderPanic => "decoder_panic",
-            Self::DuplicateKey => "duplicate_key",
-            Self::MergePanic => "merge_panic",
-            Self::NoUpdate => "no_update",
-            Self::NotJson => "not_json",
-            Self::NotUtf8 => "not_utf8",
-            Self::TooDeep => "too_deep",
-            Self::TooLarge => "too_large",
-            Self::UnknownPlatform => "unknown_platform",
-            Self::WrongType => "wrong_type",
-        }
-    }
-
-    /// The reason of that name, or `None`.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == name)
+        self.into()
     }
 
     /// True if a source found the fault: what it has is then no payload, and never decoded.
@@ -99,7 +75,6 @@ impl Reason {
 /// Why a message can't be processed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
-    /// The kind of fault.
     pub reason: Reason,
     /// What exactly is wrong, without the payload's values.
     pub detail: String,
@@ -121,5 +96,15 @@ pub struct Decoded {
     /// The hash of the canonical payload, or of the raw bytes of a body that can't be decoded.
     pub key: DedupeKey,
     /// The event, or why there is none.
-    pub outcome: Result<Box<Event>, Reject>,
+    pub outcome: Result<Box<DecodedEvent>, Reject>,
+}
+
+/// An event, and all that the event log needs of it: the payload itself is gone.
+#[derive(Clone, Debug)]
+pub struct DecodedEvent {
+    pub event: Event,
+    /// [`Event::ordering_key`], made once.
+    pub ordering_key: Arc<str>,
+    /// The start of its record.
+    pub rendered: Rendered,
 }

@@ -1,35 +1,61 @@
-//! Names of resources, and what they say by their form (Google's documents).
+//! Names of resources, and what they say by their form: one table for all platforms.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize, Serializer};
+use strum::{EnumIter, IntoStaticStr, VariantNames};
 
-/// What a resource is, read from its name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// What a resource is, read from its name. In the order of their metrics.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    EnumIter,
+    IntoStaticStr,
+    VariantNames,
+)]
+#[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum ResourceKind {
     /// A home.
     Structure,
     /// A room of a structure.
     Room,
-    /// A device.
     Device,
 }
 
 impl ResourceKind {
-    /// Every kind, in the order of their metrics.
-    pub const ALL: [Self; 3] = [Self::Structure, Self::Room, Self::Device];
-
-    /// The name used in records and metric labels.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Structure => "structure",
-            Self::Room => "room",
-            Self::Device => "device",
-        }
+        self.into()
     }
 }
+
+/// How a platform names resources: collections and ids take turns, as in
+/// `enterprises/{p}/structures/{s}/rooms/{r}`.
+struct Grammar {
+    /// The collection of accounts, which all names begin with: it tells the platforms apart.
+    accounts: &'static str,
+    /// The collections below the account, and what a name with these is.
+    forms: &'static [(&'static [&'static str], ResourceKind)],
+}
+
+/// One row per platform.
+const GRAMMARS: [Grammar; 1] = [Grammar {
+    accounts: "enterprises",
+    forms: &[
+        (&["devices"], ResourceKind::Device),
+        (&["structures"], ResourceKind::Structure),
+        (&["structures", "rooms"], ResourceKind::Room),
+    ],
+}];
 
 /// The full name of a resource, compared as bytes.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
@@ -49,14 +75,17 @@ impl ResourceName {
         }
     }
 
-    /// The whole name.
     pub fn as_str(&self) -> &str {
         &self.name
     }
 
-    /// What the name says it is (`enterprises/{p}/devices/{d}`, `…/structures/{s}`,
-    /// `…/structures/{s}/rooms/{r}`), or `None` for any other shape: such a resource is in the
-    /// event log and in notifications, but not in the graph.
+    /// The whole name, shared.
+    pub fn to_shared(&self) -> Arc<str> {
+        Arc::clone(&self.name)
+    }
+
+    /// What the name says it is by its platform's grammar, or `None` for any other shape: such a
+    /// resource is in the event log and in notifications, but not in the graph.
     pub fn kind(&self) -> Option<ResourceKind> {
         self.kind
     }
@@ -80,15 +109,15 @@ impl ResourceName {
             .map(|(structure, _)| structure)
     }
 
-    /// `enterprises/{p}`, or `None` if the name does not begin so.
-    pub fn enterprise(&self) -> Option<&str> {
-        let id = self
-            .name
-            .strip_prefix("enterprises/")?
-            .split('/')
-            .next()
-            .filter(|id| filled(id))?;
-        self.name.get(.."enterprises/".len() + id.len())
+    /// The account that the resource is in, such as `enterprises/{p}`, or `None` if the name does
+    /// not begin like any platform's.
+    pub fn account(&self) -> Option<&str> {
+        let (collection, rest) = self.name.split_once('/')?;
+        GRAMMARS
+            .iter()
+            .find(|grammar| grammar.accounts == collection)?;
+        let id = rest.split('/').next().filter(|id| !id.is_empty())?;
+        self.name.get(..collection.len() + 1 + id.len())
     }
 
     /// The last part of the name.
@@ -99,26 +128,19 @@ impl ResourceName {
 
 fn kind_of(name: &str) -> Option<ResourceKind> {
     let mut parts = name.split('/');
-    if parts.next() != Some("enterprises") || !parts.next().is_some_and(filled) {
-        return None;
-    }
-    let kind = match (parts.next()?, parts.next().filter(|id| filled(id))?) {
-        ("devices", _) => ResourceKind::Device,
-        ("structures", _) => match parts.next() {
-            None => return Some(ResourceKind::Structure),
-            Some("rooms") => {
-                parts.next().filter(|id| filled(id))?;
-                ResourceKind::Room
-            }
-            Some(_) => return None,
-        },
-        _ => return None,
+    let accounts = parts.next()?;
+    let grammar = GRAMMARS
+        .iter()
+        .find(|grammar| grammar.accounts == accounts)?;
+    let is_account = parts.next().is_some_and(|id| !id.is_empty());
+    let form = |(collections, kind): &(&[&str], ResourceKind)| {
+        let mut parts = parts.clone();
+        let fits = |collection: &&str| {
+            parts.next() == Some(collection) && parts.next().is_some_and(|id| !id.is_empty())
+        };
+        (collections.iter().all(fits) && parts.next().is_none()).then_some(*kind)
     };
-    parts.next().is_none().then_some(kind)
-}
-
-fn filled(part: &str) -> bool {
-    !part.is_empty()
+    grammar.forms.iter().find_map(form).filter(|_| is_account)
 }
 
 impl From<String> for ResourceName {
@@ -197,8 +219,8 @@ mod tests {
     }
 
     #[test]
-    fn names_begin_with_their_enterprise_and_end_with_a_short_id() {
-        for (name, enterprise, short) in [
+    fn names_begin_with_their_account_and_end_with_a_short_id() {
+        for (name, account, short) in [
             ("enterprises/p/devices/d", Some("enterprises/p"), "d"),
             (
                 "enterprises/haus\u{fc}/devices/t\u{fc}r",
@@ -212,7 +234,7 @@ mod tests {
             ("h", None, "h"),
         ] {
             let name = ResourceName::new(name);
-            assert_eq!((name.enterprise(), name.short_id()), (enterprise, short));
+            assert_eq!((name.account(), name.short_id()), (account, short));
         }
     }
 }

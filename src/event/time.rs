@@ -63,7 +63,6 @@ impl Timestamp {
         }
     }
 
-    /// The instant.
     pub fn at(&self) -> DateTime<Utc> {
         self.at
     }

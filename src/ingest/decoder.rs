@@ -3,6 +3,8 @@
 //!
 //! It never acks. What it holds when nobody takes it any more is dropped, and so returned.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
 use crate::event::{Decoded, RawMessage};
@@ -15,7 +17,7 @@ use crate::sources::Delivery;
 #[derive(Debug)]
 pub struct DecodedDelivery {
     pub delivery: Delivery,
-    pub raw: RawMessage,
+    pub raw: Arc<RawMessage>,
     pub decoded: Decoded,
 }
 

@@ -1,6 +1,7 @@
 //! What the engine holds, and what it did.
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec};
+use strum::VariantNames as _;
 
 use super::register::{Register, integer};
 use crate::engine::Engine;
@@ -33,7 +34,7 @@ impl EngineMetrics {
                 "reorder_released_total",
                 "Events released to the event log.",
                 ["reason"],
-                ReleaseReason::ALL.map(|reason| [reason.as_str()]),
+                ReleaseReason::VARIANTS.iter().map(|reason| [*reason]),
             )?,
             threads_open: r.gauge("threads_open", "Open notifications.")?,
             notifications: r.counters(
@@ -46,7 +47,7 @@ impl EngineMetrics {
                 "graph_resources",
                 "Resources in the graph.",
                 "kind",
-                ResourceKind::ALL.map(ResourceKind::as_str),
+                ResourceKind::VARIANTS.iter().copied(),
             )?,
         })
     }
@@ -80,16 +81,10 @@ impl EngineMetrics {
 
     /// Shows the number of resources of each kind.
     pub fn show_graph(&self, engine: &Engine) {
-        let mut counts = ResourceKind::ALL.map(|kind| (kind, 0));
-        for resource in engine.resources() {
-            for (kind, count) in &mut counts {
-                *count += i64::from(*kind == resource.kind);
-            }
-        }
-        for (kind, count) in counts {
+        for (kind, count) in engine.counts() {
             self.resources
                 .with_label_values(&[kind.as_str()])
-                .set(count);
+                .set(integer(count as u64));
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use chrono::TimeDelta;
 use prometheus::{Histogram, IntCounterVec, IntGauge, IntGaugeVec};
+use strum::VariantNames as _;
 
 use super::register::Register;
 use crate::engine::change::Tally;
@@ -30,21 +31,26 @@ impl MessageMetrics {
         r: &Register<'_>,
         sources: &[(SourceId, Platform)],
     ) -> Result<Self, prometheus::Error> {
-        let platforms = || Platform::ALL.map(|platform| [platform.as_str()]);
+        let platforms = || Platform::VARIANTS.iter().map(|platform| [*platform]);
         let by_platform = |name, help| r.counters(name, help, ["platform"], platforms());
-        let from_store = Platform::ALL.map(|platform| (SourceId::store(), platform));
-        let pairs: Vec<_> = sources.iter().chain(&from_store).collect();
+        let store = SourceId::store();
+        let from_store = Platform::VARIANTS
+            .iter()
+            .map(|platform| [*platform, store.as_str()]);
+        let from_sources = sources
+            .iter()
+            .map(|(source, platform)| [platform.as_str(), source.as_str()]);
         let received = r.counters(
             "messages_received_total",
             "Messages taken in, at commit; what was pending at the start is from source \"store\".",
             ["platform", "source"],
-            pairs
-                .iter()
-                .map(|(source, platform)| [platform.as_str(), source.as_str()]),
+            from_sources.chain(from_store),
         )?;
-        let reasons = Platform::ALL
-            .into_iter()
-            .flat_map(|platform| Reason::ALL.map(|reason| [platform.as_str(), reason.as_str()]));
+        let reasons = Platform::VARIANTS.iter().flat_map(|platform| {
+            Reason::VARIANTS
+                .iter()
+                .map(move |reason| [*platform, *reason])
+        });
         let quarantined = r.counters(
             "messages_quarantined_total",
             "Messages put into quarantine.",

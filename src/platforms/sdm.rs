@@ -15,10 +15,9 @@ use crate::event::{
     Activity, DedupeKey, Event, EventTime, Flag, Object, Payload, RawMessage, Reason, Reject,
     Relation, RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
 };
-use crate::record::EventHead;
 
-/// A timestamp further than this after publishTime is not believed (REFERENCE.md, section 3):
-/// clocks are off by minutes, time zones by at most 14 hours, anything more is garbage.
+/// A timestamp further than this after publishTime is not believed (REFERENCE.md, section 3): clocks
+/// are off by minutes, time zones by at most 14 hours, anything more is garbage.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
 
 /// Most events of a message, traits of a message, fields of a trait and zones of an event: each
@@ -30,7 +29,7 @@ const MAX_ENTRIES: usize = 256;
 /// values are kept in memory for each device.
 const MAX_VALUE_BYTES: usize = 32 << 10;
 
-/// Decodes a payload that is a JSON object. The event's `log` is left empty.
+/// Decodes a payload that is a JSON object.
 pub(super) fn decode(
     raw: &RawMessage,
     key: DedupeKey,
@@ -66,7 +65,6 @@ pub(super) fn decode(
         trait_updates: Vec::new(),
         display_name: None,
         flags: BTreeSet::new(),
-        log: EventHead::default(),
     };
     let resource_group = body.remove("resourceGroup").unwrap_or_default();
     let mut payload = Payload {
@@ -270,7 +268,7 @@ fn flag_foreign(event: &mut Event, settings: &DecodeSettings) {
     if names
         .into_iter()
         .flatten()
-        .any(|name| name.enterprise() != Some(own))
+        .any(|name| name.account() != Some(own))
     {
         event.flags.insert(Flag::ForeignEnterprise);
     }

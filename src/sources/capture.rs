@@ -138,7 +138,7 @@ impl Reader {
                 format!("no platform is called {platform:?}"),
             )
         };
-        let platform = Platform::parse(&platform).ok_or_else(unknown)?;
+        let platform = platform.parse().map_err(|_| unknown())?;
         let (body, envelope) = fields.payload(line)?;
         let publish_time = match time("publishTime", envelope.publish_time)? {
             Some(time) => Some(time),

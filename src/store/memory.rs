@@ -68,7 +68,7 @@ impl Memory {
             .collect()
     }
 
-    pub(super) fn nodes(&self) -> Vec<(ResourceName, Node)> {
+    pub(super) fn nodes(&self) -> Vec<(ResourceName, Arc<Node>)> {
         self.rows().nodes()
     }
 
@@ -151,8 +151,8 @@ struct Rows {
     clips: BTreeMap<(SessionKey, String), ClockTime>,
     released: BTreeMap<Arc<str>, (SortKey, ClockTime)>,
     held: BTreeMap<u64, Arc<Held>>,
-    nodes: BTreeMap<ResourceName, Node>,
-    traits: BTreeMap<(ResourceName, Arc<str>), Arc<Fields>>,
+    nodes: BTreeMap<ResourceName, Arc<Node>>,
+    traits: BTreeMap<(ResourceName, Arc<str>), Fields>,
     without_journal: bool,
     journal: VecDeque<Arc<JournalRow>>,
     journal_bytes: u64,
@@ -188,7 +188,7 @@ impl Rows {
                 .extend(self.payloads.get(key).map(|at| (*key, *at)));
         }
         for key in &lookup.ordering_keys {
-            let row = self.released.get_key_value(key.as_str());
+            let row = self.released.get_key_value(key);
             loaded
                 .ordering_keys
                 .extend(row.map(|(key, row)| (Arc::clone(key), row.clone())));
@@ -298,7 +298,7 @@ impl Rows {
             self.quarantine_bytes += quarantine_bytes(&message);
             self.quarantine.insert(self.last_quarantined, message);
         }
-        let records = JournalRow::number(changes.records, self.last_sequence, changes.at);
+        let records = JournalRow::number(changes.drafts, self.last_sequence, changes.at);
         self.last_sequence += records.len() as u64;
         if !self.without_journal {
             self.journal_bytes += records.iter().map(|row| size(row)).sum::<u64>();
@@ -388,10 +388,10 @@ impl Rows {
         }
     }
 
-    fn nodes(&self) -> Vec<(ResourceName, Node)> {
+    fn nodes(&self) -> Vec<(ResourceName, Arc<Node>)> {
         let nodes = self.nodes.iter();
         nodes
-            .map(|(name, row)| (name.clone(), row.clone()))
+            .map(|(name, row)| (name.clone(), Arc::clone(row)))
             .collect()
     }
 
@@ -418,11 +418,11 @@ fn dead_letter_row(id: i64, sink: &str, letter: DeadLetter, at: ClockTime) -> De
     }
 }
 
-fn trait_row(((resource, name), fields): (&(ResourceName, Arc<str>), &Arc<Fields>)) -> TraitRow {
+fn trait_row(((resource, name), fields): (&(ResourceName, Arc<str>), &Fields)) -> TraitRow {
     TraitRow {
         resource: resource.clone(),
         name: Arc::clone(name),
-        fields: Arc::clone(fields),
+        fields: fields.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::engine::change::{Changes, Quarantined};
+use crate::engine::draft::Draft;
 use crate::event::{ClockTime, NotificationId};
 use crate::record::{Record, RecordKind};
 
@@ -198,17 +199,22 @@ pub struct JournalRow {
 
 impl JournalRow {
     /// The records that follow the one with the number `last`.
-    pub(super) fn number(records: Vec<Record>, last: u64, at: ClockTime) -> Vec<Arc<Self>> {
-        let row = |(mut record, sequence): (Record, u64)| {
+    pub(super) fn number(drafts: Vec<Draft>, last: u64, at: ClockTime) -> Vec<Arc<Self>> {
+        let row = |(draft, sequence)| {
+            let Record {
+                kind,
+                subject,
+                line,
+            } = Record::new(draft, sequence);
             Arc::new(Self {
                 sequence,
-                kind: record.kind,
-                subject: std::mem::take(&mut record.subject),
+                kind,
+                subject,
                 at,
-                line: record.into_line(sequence),
+                line,
             })
         };
-        records.into_iter().zip(last + 1..).map(row).collect()
+        drafts.into_iter().zip(last + 1..).map(row).collect()
     }
 }
 

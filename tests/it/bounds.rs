@@ -9,7 +9,7 @@ use hearthd::engine::traits::{Fields, TraitRow};
 use hearthd::engine::{Arrival, Engine, Loaded, Lookup, MAX_RESOURCES, Restored};
 use hearthd::event::{ClockTime, ResourceName, SessionKey};
 use hearthd::pipeline::Pipeline;
-use hearthd::record;
+use hearthd::record::{self, Record};
 use hearthd::sources::capture::Reader;
 use serde_json::{Value, json};
 
@@ -33,8 +33,8 @@ fn flags(engine: &mut Engine, resource: &str) -> Value {
         decoded,
     }];
     let changes = engine.step(arrivals, ClockTime(i64::MAX), Loaded::default());
-    let [record] = <[_; 1]>::try_from(changes.records).unwrap();
-    let line: Value = serde_json::from_str(&record.into_line(1)).unwrap();
+    let [draft] = <[_; 1]>::try_from(changes.drafts).unwrap();
+    let line: Value = serde_json::from_str(&Record::new(draft, 1).line).unwrap();
     line["data"]["flags"].clone()
 }
 
@@ -42,7 +42,7 @@ fn flags(engine: &mut Engine, resource: &str) -> Value {
 fn a_full_graph_tracks_no_more_resources_and_says_so() {
     let device = |n| ResourceName::from(format!("enterprises/p/devices/{n}"));
     let nodes = (0..MAX_RESOURCES)
-        .map(|n| (device(n), Node::default()))
+        .map(|n| (device(n), Arc::new(Node::default())))
         .collect();
     let mut engine = Engine::restore(
         settings().engine,
@@ -64,7 +64,7 @@ fn traits_of_names_that_the_graph_does_not_know_have_an_end_too() {
     let row = |n| TraitRow {
         resource: ResourceName::from(format!("homes/{n}")),
         name: "t".into(),
-        fields: Arc::new(Fields::default()),
+        fields: Fields::default(),
     };
     let traits = (0..MAX_RESOURCES).map(row).collect();
     let mut engine = Engine::restore(

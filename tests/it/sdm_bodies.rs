@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use hearthd::event::{
-    Decoded, Event, Flag, Platform, PublishTime, RawMessage, Reason, ReceivedAt, Timestamp,
+    Event, Flag, Platform, PublishTime, RawMessage, Reason, ReceivedAt, Timestamp,
 };
-use hearthd::platforms::{DecodeSettings, decode};
+use hearthd::platforms::{DecodeSettings, Parsed, decode};
 use insta::{Settings, assert_snapshot};
 use serde_json::{Value, json};
 
@@ -24,11 +24,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files.into_iter().collect()
 }
 
-fn decode_file(path: &Path) -> Decoded {
+fn decode_file(path: &Path) -> Parsed {
     decode_body(std::fs::read(path).unwrap())
 }
 
-fn decode_body(body: Vec<u8>) -> Decoded {
+fn decode_body(body: Vec<u8>) -> Parsed {
     let received = Timestamp::parse("2025-06-09T14:00:00Z").unwrap();
     let raw = RawMessage {
         platform: Platform::Sdm,
@@ -111,7 +111,7 @@ fn every_well_formed_body_decodes() {
     let mut table = String::new();
     for path in files(&folder()) {
         let decoded = decode_file(&path);
-        let event = decoded
+        let (event, _) = decoded
             .outcome
             .unwrap_or_else(|reject| panic!("{path:?}: {reject:?}"));
         assert_eq!(event.key, decoded.key);
@@ -125,7 +125,7 @@ fn every_bad_body_is_rejected_or_flagged() {
     let mut table = String::new();
     for path in files(&folder().join("bad")) {
         match decode_file(&path).outcome {
-            Ok(event) => {
+            Ok((event, _)) => {
                 let what = (
                     event.activities.len(),
                     event.trait_updates.len(),
@@ -209,7 +209,11 @@ fn a_timestamp_of_too_many_digits_is_no_time() {
         let digits = "0".repeat(size - "2025-06-09T13:52:03.Z".len());
         let time = format!("2025-06-09T13:52:03.{digits}Z");
         let body = json!({"timestamp": time, "resourceUpdate": {"name": "enterprises/project-1"}});
-        decode_body(body.to_string().into()).outcome.unwrap().flags
+        decode_body(body.to_string().into())
+            .outcome
+            .unwrap()
+            .0
+            .flags
     };
     assert_eq!(flags(TEXT), BTreeSet::new());
     assert_eq!(flags(TEXT + 1), BTreeSet::from([Flag::TimestampInvalid]));

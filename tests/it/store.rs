@@ -240,7 +240,7 @@ fn the_journal_keeps_records_for_its_age() {
     on_each(|store| {
         commit(store, &made);
         let all = lines(store);
-        let of_first = made.changes[0].records.len();
+        let of_first = made.changes[0].drafts.len();
         let expired = made.changes[0].at.after(age);
         store
             .trim(expired.before(Duration::from_nanos(1)), &retention)
@@ -432,6 +432,6 @@ fn readers_look_on_beside_the_one_writer() {
     let mut writer = disk.store();
     assert_eq!(
         writer.write(made.changes[0].clone()).unwrap()[0].sequence,
-        lines(&reader).len() as u64 - made.changes[0].records.len() as u64 + 1
+        lines(&reader).len() as u64 - made.changes[0].drafts.len() as u64 + 1
     );
 }

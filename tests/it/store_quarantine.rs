@@ -1,5 +1,6 @@
 //! Quarantine and dead letters: what is kept of a bad message, and how it comes in again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,7 +46,7 @@ fn arrival(line: &str) -> Arrival {
     let message = messages(&[line.to_owned()]).remove(0);
     let (mut raw, decoded) = Pipeline::decode(&settings().decode, message);
     let (received_at, at) = time(RECEIVED);
-    raw.received_at = received_at;
+    Arc::make_mut(&mut raw).received_at = received_at;
     Arrival { at, raw, decoded }
 }
 
@@ -229,7 +230,7 @@ fn quarantine_is_bounded_and_keeps_the_newest() {
     let reject = decoded.outcome.unwrap_err();
     let raw = RawMessage {
         body: vec![b'x'; 15 << 20].into(),
-        ..raw
+        ..(*raw).clone()
     };
     let message = Quarantined {
         key: decoded.key,
@@ -273,7 +274,7 @@ fn quarantine_is_bounded_at_any_pace() {
     let reject = decoded.outcome.unwrap_err();
     let raw = RawMessage {
         body: vec![b'x'; 10 << 20].into(),
-        ..raw
+        ..(*raw).clone()
     };
     let mut pipeline = Pipeline::open(memory(), settings()).unwrap();
     let mut quarantine_evicted = 0;
@@ -286,7 +287,7 @@ fn quarantine_is_bounded_at_any_pace() {
             .step(
                 vec![Arrival {
                     at,
-                    raw: raw.clone(),
+                    raw: Arc::new(raw.clone()),
                     decoded,
                 }],
                 at,
@@ -309,7 +310,7 @@ fn what_surrounds_a_body_counts_too() {
     let reject = Reject::new(Reason::NotJson, "x".repeat(64 << 20));
     let raw = RawMessage {
         body: Bytes::new(),
-        ..raw
+        ..(*raw).clone()
     };
     let message = Quarantined {
         key: decoded.key,

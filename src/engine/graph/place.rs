@@ -1,6 +1,7 @@
 //! Where a resource is and what it is called, and how that changes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -18,19 +19,17 @@ pub struct Place {
     pub display_name: Option<String>,
 }
 
-/// One resource of the graph, as section 4 of REFERENCE.md shows it.
+/// One resource of the graph, as REFERENCE.md, section 4, shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Resource {
-    /// Its full name.
     pub name: ResourceName,
-    /// What it is.
     pub kind: ResourceKind,
     /// Where it is.
     #[serde(flatten)]
     pub place: Place,
     /// The users it was seen with, sorted.
-    pub users: BTreeSet<String>,
+    pub users: Arc<BTreeSet<Arc<str>>>,
     /// The largest timestamp seen for it.
     pub updated_at: Option<Timestamp>,
 }
@@ -55,9 +54,7 @@ pub enum ChangeKind {
 pub struct GraphChange {
     /// How it changed.
     pub change: ChangeKind,
-    /// Its full name.
     pub resource: ResourceName,
-    /// What it is.
     pub kind: ResourceKind,
     /// Where it is now.
     #[serde(flatten)]

@@ -17,10 +17,9 @@ use crate::engine::reorder::Held;
 use crate::engine::traits::TraitRow;
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{
-    ClockTime, DedupeKey, NotificationId, Platform, PublishTime, RawMessage, Reason, ReceivedAt,
-    Reject, ResourceName, SessionKey, Timestamp,
+    ClockTime, DedupeKey, NotificationId, PublishTime, RawMessage, ReceivedAt, Reject,
+    ResourceName, SessionKey, Timestamp,
 };
-use crate::record::RecordKind;
 use crate::store::rows::{DeadLetterRow, JournalRow, QuarantineRow, ShownRow, SinkRow};
 
 /// What the engine needs to go on.
@@ -61,7 +60,7 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
         let row = released.query_row([key], |row| Ok((json(row, 0)?, ClockTime(row.get(1)?))));
         loaded
             .ordering_keys
-            .extend(row.optional()?.map(|row| (key.as_str().into(), row)));
+            .extend(row.optional()?.map(|row| (Arc::clone(key), row)));
     }
     let mut notifications = lookup.notifications.clone();
     for key in &lookup.session_members {
@@ -139,7 +138,7 @@ pub(super) fn journal(
         |row| {
             Ok(JournalRow {
                 sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-                kind: parsed(row, 1, RecordKind::parse)?,
+                kind: parsed(row, 1, |text| text.parse().ok())?,
                 subject: row.get(2)?,
                 at: ClockTime(row.get(3)?),
                 line: row.get(4)?,
@@ -177,11 +176,11 @@ pub(super) fn quarantined(connection: &Connection, id: i64) -> Result<Option<Qua
             key: DedupeKey(row.get(0)?),
             at: ClockTime(row.get(1)?),
             reject: Reject {
-                reason: parsed(row, 2, Reason::parse)?,
+                reason: parsed(row, 2, |text| text.parse().ok())?,
                 detail: row.get(3)?,
             },
             raw: RawMessage {
-                platform: parsed(row, 4, Platform::parse)?,
+                platform: parsed(row, 4, |text| text.parse().ok())?,
                 message_id: row.get(5)?,
                 publish_time: PublishTime(parsed(row, 6, Timestamp::parse)?),
                 received_at: ReceivedAt(parsed(row, 7, Timestamp::parse)?),
@@ -262,7 +261,7 @@ pub(super) fn first_sequence(connection: &Connection) -> Result<Option<u64>> {
 }
 
 /// The rows of the graph, sorted by name.
-pub(super) fn nodes(connection: &Connection) -> Result<Vec<(ResourceName, Node)>> {
+pub(super) fn nodes(connection: &Connection) -> Result<Vec<(ResourceName, Arc<Node>)>> {
     rows(
         connection,
         "SELECT name, row FROM nodes ORDER BY name",
@@ -292,14 +291,14 @@ fn rows<T>(
 fn held(row: &Row<'_>) -> Result<Held> {
     let held: Held = json(row, 0)?;
     Ok(Held {
-        record: held.record.with_line(row.get(1)?),
+        record: held.record.with_text(row.get(1)?),
         ..held
     })
 }
 
 fn trait_row(row: &Row<'_>) -> Result<TraitRow> {
     let resource = ResourceName::from(row.get::<_, String>(0)?);
-    let fields = Arc::new(json(row, 2)?);
+    let fields = json(row, 2)?;
     Ok(TraitRow {
         resource,
         name: row.get(1)?,

@@ -91,7 +91,7 @@ impl Snapshot<'_> {
         self.read(read::notifications)
     }
 
-    pub(in crate::store) fn nodes(&self) -> Result<Vec<(ResourceName, Node)>, StoreError> {
+    pub(in crate::store) fn nodes(&self) -> Result<Vec<(ResourceName, Arc<Node>)>, StoreError> {
         self.read(read::nodes)
     }
 

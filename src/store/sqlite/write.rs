@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use super::meta::{self, integer};
 use crate::engine::change::Changes;
+use crate::engine::draft::Draft;
 use crate::engine::traits::TraitRow;
 use crate::event::ClockTime;
-use crate::record::Record;
 use crate::store::rows::{
     Admin, Commit, Committed, JournalRow, Settlement, SinkStart, quarantine_bytes,
 };
@@ -50,7 +50,7 @@ pub(super) fn commit(connection: &Connection, commit: Commit) -> Result<Committe
 
 /// Writes what a step changed; returns the new rows of the journal.
 fn changes(connection: &Connection, mut changes: Changes) -> Result<Vec<Arc<JournalRow>>> {
-    let records = std::mem::take(&mut changes.records);
+    let drafts = std::mem::take(&mut changes.drafts);
     let changes = &changes;
     payloads_and_sessions(connection, changes)?;
     notifications(connection, changes)?;
@@ -58,7 +58,7 @@ fn changes(connection: &Connection, mut changes: Changes) -> Result<Vec<Arc<Jour
     graph(connection, changes)?;
     quarantine(connection, changes)?;
     meta::set(connection, "clock", changes.at.0)?;
-    journal(connection, records, changes.at)
+    journal(connection, drafts, changes.at)
 }
 
 fn settle(connection: &Connection, settlement: &Settlement, now: ClockTime) -> Result<()> {
@@ -158,8 +158,8 @@ fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
     let mut hold =
         connection.prepare_cached("INSERT INTO held (arrival, row, line) VALUES (?1, ?2, ?3)")?;
     for row in &changes.held {
-        let line = row.record.unnumbered();
-        hold.execute(params![integer(row.arrival), json(&**row)?, line])?;
+        let text = &row.record.text;
+        hold.execute(params![integer(row.arrival), json(&**row)?, text])?;
     }
     let mut released = connection.prepare_cached(
         "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
@@ -185,7 +185,7 @@ fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
         fields,
     } in &changes.traits
     {
-        traits.execute(params![resource.as_str(), name, json(&**fields)?])?;
+        traits.execute(params![resource.as_str(), name, json(fields)?])?;
     }
     let mut drop_trait =
         connection.prepare_cached("DELETE FROM traits WHERE resource = ?1 AND name = ?2")?;
@@ -256,12 +256,12 @@ fn drop_dead_letters(connection: &Connection, ids: &[i64]) -> Result<usize> {
 
 fn journal(
     connection: &Connection,
-    records: Vec<Record>,
+    drafts: Vec<Draft>,
     at: ClockTime,
 ) -> Result<Vec<Arc<JournalRow>>> {
     let last = meta::get(connection, "last_sequence")?.unsigned_abs();
     let mut bytes = meta::get(connection, "journal_bytes")?;
-    let rows = JournalRow::number(records, last, at);
+    let rows = JournalRow::number(drafts, last, at);
     let Some(end) = rows.last() else {
         return Ok(rows);
     };

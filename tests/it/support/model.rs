@@ -1,6 +1,6 @@
 //! A naive, order-free reading of REFERENCE.md: what must stand once every timer has run out.
 //!
-//! It shares no code with the product. Sets stay far below REFERENCE.md's cap of 256, so it
+//! It shares no code with the product. Sets stay far below its cap of 256, so it
 //! has none.
 
 use std::{
@@ -342,7 +342,8 @@ impl<'a> Graph<'a> {
             Some("DELETED") => 3,
             _ => return,
         };
-        let (object, subject) = (text(&relation["object"]), text(&relation["subject"]));
+        let object = text(&relation["object"]);
+        let subject = text(&relation["subject"]);
         let by = |value| Some((message.time.at, rank, message.event_id, value));
         for name in [object, subject].into_iter().flatten() {
             self.users.entry(name).or_default().extend(message.user);
@@ -386,7 +387,8 @@ impl<'a> Graph<'a> {
                 .chain([&value])
                 .all(|name| stamp > self::stamp(&self.gone, name))
         };
-        let (by, room_by) = (stamp(&self.structure, device), stamp(&self.room, device));
+        let by = stamp(&self.structure, device);
+        let room_by = stamp(&self.room, device);
         let structure = by
             .and_then(|by| by.3)
             .filter(|value| shown(by, value, &[device]));
@@ -419,7 +421,7 @@ fn structure_of(name: &str) -> Option<&str> {
     name.split_once("/rooms/").map(|(structure, _)| structure)
 }
 
-/// The graph as section 4 of REFERENCE.md shows it.
+/// The graph as REFERENCE.md, section 4, shows it.
 pub(crate) fn graph(deliveries: &[Delivery]) -> Value {
     let messages = messages(deliveries);
     let mut graph = Graph::default();
@@ -603,24 +605,20 @@ pub(crate) fn check_event_log(
 }
 
 /// Checks that ordering keys part the log by thread, else relation object, else resource.
-/// REFERENCE.md leaves open whether two devices share a thread's key, so either passes.
 fn check_lanes(log: &[Logged<'_>]) -> Result<(), String> {
-    for one in log {
-        for two in log {
-            let (a, b) = (one.message, two.message);
-            let target = |message: &Message<'_>| {
-                let object = text(&message.body["relationUpdate"]["object"]);
-                object.or(message.resource).map(str::to_owned)
-            };
-            let may_share = match (a.thread, b.thread) {
-                (None, None) => target(a) == target(b),
-                threads => threads.0 == threads.1,
-            };
-            let must_share = may_share && (a.thread.is_none() || a.resource == b.resource);
-            let share = one.lane == two.lane;
-            if (share && !may_share) || (must_share && !share) {
-                return Err(format!("ordering keys: {one:?} and {two:?}"));
+    for logged in log {
+        let message = logged.message;
+        let object = text(&message.body["relationUpdate"]["object"]);
+        let lane = match (message.thread, object, message.resource) {
+            (Some(thread), object, resource) => {
+                let resource = resource.or(object).unwrap_or_default();
+                format!("{resource}/threads/{thread}")
             }
+            (None, Some(target), _) | (None, None, Some(target)) => target.to_owned(),
+            (None, None, None) => String::new(),
+        };
+        if logged.lane != lane {
+            return Err(format!("ordering key, not {lane:?}: {logged:?}"));
         }
     }
     Ok(())
@@ -924,7 +922,8 @@ mod tests {
             let Delivery {
                 message_id, body, ..
             } = &arrivals[index];
-            let (timestamp, event_id) = (&body["timestamp"], &body["eventId"]);
+            let timestamp = &body["timestamp"];
+            let event_id = &body["eventId"];
             json!({"messageId": message_id, "timestamp": timestamp, "eventId": event_id,
                 "orderingKey": D, "late": late})
         };

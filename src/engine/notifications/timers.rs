@@ -12,7 +12,7 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// Takes up what the store kept; no timer runs longer than until `latest`.
+    /// Goes on with the timers that the store kept; no timer runs longer than until `latest`.
     pub(super) fn restore(
         rows: impl IntoIterator<Item = (NotificationId, ClockTime)>,
         latest: ClockTime,
