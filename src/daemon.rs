@@ -3,6 +3,7 @@
 //! One task owns the pipeline (`service`); everything else sends it messages over bounded channels.
 
 mod acks;
+mod clock_watch;
 mod decoder;
 mod reload;
 mod service;
@@ -71,12 +72,13 @@ impl DaemonError {
 }
 
 /// Runs the service on a store until it is told to stop by SIGTERM or SIGINT. SIGHUP makes it
-/// `reload`. Sinks read the file that the settings name, so a store in memory can have none.
+/// `reload`. With `trust_clock`, the wall clock is believed as it is. Sinks read the file that the settings name, so a store in memory can have none.
 pub async fn run(
     settings: &Settings,
     pubsub: &Pubsub,
     mut store: Writer,
     reload: Reload,
+    trust_clock: bool,
 ) -> Result<(), DaemonError> {
     let names: Vec<&str> = settings
         .sinks
@@ -85,9 +87,11 @@ pub async fn run(
         .collect();
     let metrics = Arc::new(Metrics::new(&names)?);
     set_sinks(&mut store, &names)?;
-    let pipeline = Pipeline::open(store, PipelineSettings::from(settings))?;
+    let pipeline_settings = PipelineSettings::from(settings);
+    let shortest = pipeline_settings.retention.shortest();
+    let pipeline = Pipeline::open(store, pipeline_settings)?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
-    let clock = Clock::start(stored);
+    let clock = clock_watch::start(stored, shortest, trust_clock, &pubsub.endpoint).await;
     let address = settings.http.listen;
     let listen_error = |source| DaemonError::Listen { address, source };
     let listener = TcpListener::bind(address).await.map_err(listen_error)?;
@@ -119,6 +123,8 @@ pub async fn run(
         sinks_stopped,
     ));
     systemd::start(Arc::clone(&health), clock.clone(), stopped.clone());
+    let endpoint = pubsub.endpoint.clone();
+    tokio::spawn(clock_watch::run(clock.clone(), endpoint, stopped.clone()));
     let on_event = source_events(Arc::clone(&metrics), health, clock);
     let source = tokio::spawn(source.run(deliveries, on_event, stopped.clone()));
     tokio::task::spawn_blocking(move || decoder::run(&decode, received, &to_service));

@@ -39,6 +39,7 @@ struct Messages {
     emitted: IntCounterVec,
     late: IntCounterVec,
     imbalance: IntGauge,
+    clock_doubted: IntGauge,
     publish_to_receive: Histogram,
     event_to_publish: Histogram,
     receive_to_commit: Histogram,
@@ -73,6 +74,10 @@ impl Messages {
             imbalance: r.gauge(
                 "conservation_imbalance",
                 "Messages received less emitted, duplicate, quarantined and pending ones.",
+            )?,
+            clock_doubted: r.gauge(
+                "clock_doubted",
+                "1 while this machine's clock is too far from the store's to be believed.",
             )?,
             publish_to_receive: r
                 .histogram("publish_to_receive_seconds", "From publishTime to receipt.")?,

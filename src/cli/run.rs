@@ -14,6 +14,9 @@ pub struct Args {
     /// Settings file; without it, the environment alone
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Believe this machine's clock, however far it is from the last time in the store
+    #[arg(long)]
+    trust_clock: bool,
 }
 
 /// Runs the service until it is told to stop.
@@ -28,7 +31,7 @@ pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow:
         level,
     );
     let store = Writer::open(&settings.store.path)?;
-    Ok(daemon::run(&settings, pubsub, store, reload).await?)
+    Ok(daemon::run(&settings, pubsub, store, reload, args.trust_clock).await?)
 }
 
 #[cfg(test)]
@@ -39,9 +42,11 @@ mod tests {
     #[tokio::test]
     async fn every_fault_is_shown_at_once() {
         let variable = ("HEARTHD_REORDER__HOLD".to_owned(), "2".to_owned());
-        let error = run(&Args { config: None }, &BTreeMap::from([variable]))
-            .await
-            .unwrap_err();
+        let args = Args {
+            config: None,
+            trust_clock: false,
+        };
+        let error = run(&args, &BTreeMap::from([variable])).await.unwrap_err();
         let faults = error.downcast::<Faults>().unwrap();
         let keys: Vec<_> = faults
             .as_slice()

@@ -344,6 +344,7 @@ impl Service {
     }
 
     fn show(&self) {
+        self.metrics.show_clock(self.clock.doubt().is_some());
         if let Some(engine) = self.pipeline.engine() {
             self.metrics.show(
                 engine,

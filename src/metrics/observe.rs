@@ -92,6 +92,11 @@ impl Metrics {
         self.store.bytes.set(integer(store_bytes));
     }
 
+    /// Shows whether the wall clock is believed.
+    pub fn show_clock(&self, is_doubted: bool) {
+        self.messages.clock_doubted.set(i64::from(is_doubted));
+    }
+
     /// Shows the number of resources of each kind.
     pub fn show_graph(&self, engine: &Engine) {
         let mut counts = ResourceKind::ALL.map(|kind| (kind, 0));

@@ -9,6 +9,7 @@ mod backoff;
 mod error;
 mod flow_control;
 mod probe;
+pub mod server_time;
 mod shared;
 mod stream;
 mod stream_event;

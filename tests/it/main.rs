@@ -44,6 +44,8 @@ mod service_files;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod store_clock;
+#[cfg(test)]
 mod store_corruption;
 #[cfg(test)]
 mod store_files;

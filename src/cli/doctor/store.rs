@@ -9,8 +9,15 @@ use bytesize::ByteSize;
 
 use super::Line;
 use crate::config;
+use crate::event::ClockTime;
 use crate::store::{QUARANTINE_MAX_BYTES, Reader, StoreError, Writer};
 use crate::text::error_chain;
+
+/// The time of the last commit; `None` if there is no store that can be read.
+pub(super) fn clock(settings: &config::Store) -> Option<ClockTime> {
+    let store = Reader::open(&settings.path).ok()?;
+    store.snapshot().ok()?.clock().ok()
+}
 
 /// The lines for the store and its disk.
 pub(super) fn check(settings: &config::Store) -> Vec<Line> {

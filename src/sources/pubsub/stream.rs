@@ -299,6 +299,9 @@ impl Pump<'_> {
     /// False if the outlet closes before there is room.
     async fn deliver(&self, message: Message, handler: Handler) -> bool {
         let size = message.data.len();
+        if let Some(published) = published(&message) {
+            self.shared.clock.observe(published);
+        }
         let raw = raw_message(message, self.shared.clock.wall_now());
         // A permit first: there mostly is, and then nothing has to be listened to.
         let permit = tokio::select! {
@@ -318,11 +321,15 @@ impl Pump<'_> {
     }
 }
 
+/// When the server accepted a message. It always says so.
+fn published(message: &Message) -> Option<DateTime<Utc>> {
+    let time = message.publish_time.as_ref()?;
+    DateTime::from_timestamp(time.seconds(), u32::try_from(time.nanos()).ok()?)
+}
+
 fn raw_message(message: Message, now: DateTime<Utc>) -> RawMessage {
-    // The server always sets it; the receipt is the best guess where it did not.
-    let published = message.publish_time.and_then(|time| {
-        DateTime::from_timestamp(time.seconds(), u32::try_from(time.nanos()).ok()?)
-    });
+    // The receipt is the best guess where the server did not say.
+    let published = published(&message);
     RawMessage {
         platform: Platform::Sdm,
         message_id: message.message_id.into(),

@@ -129,8 +129,7 @@ impl Writer {
         tracing::trace!("trimming");
         let upkeep = self.trim(now, retention)?;
         if !upkeep.more {
-            let shortest = retention.horizon.min(retention.journal_age);
-            self.next_trim = now.after(shortest / TRIMS_PER_BOUND);
+            self.next_trim = now.after(retention.shortest() / TRIMS_PER_BOUND);
             self.bytes_since_trim = [0; 2];
         }
         Ok(upkeep)
