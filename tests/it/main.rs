@@ -52,6 +52,8 @@ mod store_files;
 #[cfg(test)]
 mod store_full_disk;
 #[cfg(test)]
+mod store_migration;
+#[cfg(test)]
 mod store_quarantine;
 #[cfg(test)]
 mod systemd;

@@ -24,6 +24,10 @@ pub(super) fn check(settings: &config::Store) -> Vec<Line> {
     let store = match Reader::open(&settings.path) {
         Ok(store) => Some(store),
         Err(StoreError::Missing { .. }) => None,
+        // To open it for writing would migrate it, after which an older hearthd can't read it.
+        Err(error @ StoreError::Unmigrated { .. }) => {
+            return vec![Line::warn("store", error_chain(&error))];
+        }
         Err(error) => return vec![Line::fail("store", error_chain(&error))],
     };
     let bytes = store.as_ref().map_or(0, Reader::bytes);
