@@ -72,7 +72,8 @@ impl DaemonError {
 }
 
 /// Runs the service on a store until it is told to stop by SIGTERM or SIGINT. SIGHUP makes it
-/// `reload`. With `trust_clock`, the wall clock is believed as it is. Sinks read the file that the settings name, so a store in memory can have none.
+/// `reload`. With `trust_clock`, the wall clock is believed as it is. Sinks read the file that the
+/// settings name, so a store in memory can have none.
 pub async fn run(
     settings: &Settings,
     pubsub: &Pubsub,

@@ -97,8 +97,8 @@ impl Writer {
         }
     }
 
-    /// Makes sure of the ballast file that lets a full disk be mended. An error leaves the store
-    /// usable. It costs a look at a file where it is there.
+    /// Re-creates the ballast file, without which a full disk stays full. An error leaves the store
+    /// usable. Where the file is there, this only looks at it.
     pub fn restore_ballast(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),

@@ -1,4 +1,4 @@
-//! A wall clock that jumps: nothing is forgotten for it, what is wrong is said, and it rights itself.
+//! A wall clock that jumps: nothing is forgotten, the service says what is wrong, and recovers.
 
 use std::collections::BTreeMap;
 use std::fs;

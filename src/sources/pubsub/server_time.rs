@@ -1,8 +1,10 @@
-//! What time the endpoint says it is: any answer over HTTP has a `Date`, even a refusal.
+//! What times Pub/Sub shows: any answer over HTTP has a `Date`, even a refusal, and each message
+//! its publishTime.
 
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use google_cloud_pubsub::model::Message;
 use http::HeaderMap;
 use http::header::DATE;
 
@@ -25,6 +27,12 @@ pub async fn headers(endpoint: &Endpoint, limit: Duration) -> reqwest::Result<He
         .build()?;
     let answer = client.get(url_of(endpoint)).send().await?;
     Ok(answer.headers().clone())
+}
+
+/// When Pub/Sub accepted a message. It always says so.
+pub(super) fn published(message: &Message) -> Option<DateTime<Utc>> {
+    let time = message.publish_time.as_ref()?;
+    DateTime::from_timestamp(time.seconds(), u32::try_from(time.nanos()).ok()?)
 }
 
 /// When a server answered, by its own clock, in whole seconds.

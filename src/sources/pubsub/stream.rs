@@ -20,6 +20,7 @@ use super::auth;
 use super::backoff::Backoff;
 use super::error::SourceError;
 use super::flow_control::FlowControl;
+use super::server_time;
 use super::shared::Shared;
 use super::stream_event::{OpenReason, Reopen, SourceEvent, StreamFailure};
 use super::stream_state::StreamState;
@@ -299,7 +300,7 @@ impl Pump<'_> {
     /// False if the outlet closes before there is room.
     async fn deliver(&self, message: Message, handler: Handler) -> bool {
         let size = message.data.len();
-        if let Some(published) = published(&message) {
+        if let Some(published) = server_time::published(&message) {
             self.shared.clock.observe(published);
         }
         let raw = raw_message(message, self.shared.clock.wall_now());
@@ -321,15 +322,9 @@ impl Pump<'_> {
     }
 }
 
-/// When the server accepted a message. It always says so.
-fn published(message: &Message) -> Option<DateTime<Utc>> {
-    let time = message.publish_time.as_ref()?;
-    DateTime::from_timestamp(time.seconds(), u32::try_from(time.nanos()).ok()?)
-}
-
 fn raw_message(message: Message, now: DateTime<Utc>) -> RawMessage {
     // The receipt is the best guess where the server did not say.
-    let published = published(&message);
+    let published = server_time::published(&message);
     RawMessage {
         platform: Platform::Sdm,
         message_id: message.message_id.into(),

@@ -57,7 +57,7 @@ impl Rows {
         self.overtake_sinks(last.sequence, reason, now)
     }
 
-    /// Records that a sink had not settled go to its dead letters, as one range.
+    /// Records that a sink had not acknowledged go to its dead letters, as one range.
     fn overtake_sinks(
         &mut self,
         last: u64,

@@ -95,7 +95,7 @@ fn journal(
     meta::set(connection, "journal_bytes", oldest.bytes)
 }
 
-/// Records that a sink had not settled go to its dead letters, as one range.
+/// Records that a sink had not acknowledged go to its dead letters, as one range.
 fn overtake_sinks(
     connection: &Connection,
     last: i64,

@@ -18,7 +18,7 @@ use crate::store::rows::{
     Commit, Committed, QUARANTINE_MAX_BYTES, Retention, Upkeep, quarantine_bytes,
 };
 
-/// Longest WAL. It comes to some 4 MiB by itself; only a program that reads the store in one go for
+/// Longest WAL. It reaches some 4 MiB by itself; only a program that reads the store in one go for
 /// a long time makes it longer. At this bound nothing is committed until that program has ended.
 const WAL_MAX_BYTES: u64 = 256 << 20;
 

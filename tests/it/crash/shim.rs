@@ -58,7 +58,8 @@ pub(crate) enum Then {
     FailCheckpoint(u32),
 }
 
-/// The environment of a process whose wall clock is `ahead` seconds off until there is a file `set`.
+/// The environment of a process whose wall clock is `ahead` seconds off, until there is a file
+/// `set`.
 pub(crate) fn wrong_clock(ahead: i64, set: &Path) -> BTreeMap<String, String> {
     [
         ("LD_PRELOAD", LIBRARY.to_str().unwrap()),
@@ -80,7 +81,7 @@ pub(crate) struct Disk {
 
 /// What became of a disk when the power was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamFailure {
+pub(crate) enum Loss {
     /// All that was written had been synced.
     Nothing,
     /// Something was lost that had not been synced.
@@ -134,10 +135,10 @@ impl Disk {
     }
     /// The power is lost: only what was synced is still there. With `torn`, so are some sectors of
     /// what was not.
-    pub(crate) fn lose_power(&self, mut torn: Option<&mut Rng>) -> StreamFailure {
+    pub(crate) fn lose_power(&self, mut torn: Option<&mut Rng>) -> Loss {
         let written = self.files(self.store.parent().unwrap());
         let copies = self.files(&self.synced);
-        let mut loss = StreamFailure::Nothing;
+        let mut loss = Loss::Nothing;
         let mut survivors = BTreeMap::new();
         for (inode, name) in self.files(&self.synced.join("names")) {
             let mut content = fs::read(&name).unwrap();
@@ -147,7 +148,7 @@ impl Disk {
                 fs::read(written.get(&original)?).ok()
             });
             if let Some(original) = original.filter(|original| *original != content) {
-                loss = StreamFailure::Unsynced;
+                loss = Loss::Unsynced;
                 if let Some(rng) = &mut torn {
                     tear(&mut content, &original, rng);
                 }

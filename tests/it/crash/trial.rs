@@ -12,7 +12,7 @@ use hearthd::clock::Stopwatch;
 use pubsub_test_server::{Message, Outcome, Server, StreamLog};
 
 use super::load::Load;
-use super::shim::{Disk, Point, StreamFailure};
+use super::shim::{Disk, Loss, Point};
 use crate::support::daemon::{Home, Service};
 use crate::support::emulator::{Emulator, wait_until};
 use crate::support::oracle::{Expected, Sent, Stored, event_ids};
@@ -219,7 +219,7 @@ impl Trial {
         let acked = self.acked_now();
         self.acked.extend(acked.iter().cloned());
         let loss = match power {
-            Power::Stays => StreamFailure::Nothing,
+            Power::Stays => Loss::Nothing,
             Power::Lost => self.disk.lose_power(None),
             Power::Torn => self.disk.lose_power(Some(&mut self.rng)),
         };
@@ -241,7 +241,7 @@ impl Trial {
         self.seen.kills += 1;
         self.seen.kills_with_unacked += usize::from(unacked().next().is_some());
         self.seen.kills_before_acks += usize::from(unacked().any(is_stored));
-        self.seen.losses += usize::from(loss == StreamFailure::Unsynced);
+        self.seen.losses += usize::from(loss == Loss::Unsynced);
     }
 
     /// The last line that the last process logged.
