@@ -170,7 +170,7 @@ pub enum Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    /// The engine's clock at the last commit.
+    /// The engine's clock at the last commit or upkeep.
     pub fn clock(&self) -> Result<ClockTime, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.clock()),

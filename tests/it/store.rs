@@ -616,6 +616,37 @@ fn a_commit_is_written_whole_or_not_at_all() {
 }
 
 #[test]
+fn upkeep_keeps_the_time_where_nothing_happens() {
+    let disk = Disk::new();
+    let mut store = disk.store();
+    let made = make("s1_doorbell_with_clip");
+    commit(&mut store, &made);
+    let stored = |store: &Writer| store.look(|snapshot| snapshot.clock()).unwrap();
+    assert_eq!(stored(&store), made.end);
+    let day = Duration::from_secs(24 * 3600);
+    let retention = Retention {
+        horizon: 16 * day,
+        ..FOREVER
+    };
+    for (upkeep, expected) in [
+        (made.end, made.end),
+        (made.end.after(day / 2), made.end),
+        (made.end.after(day), made.end.after(day)),
+        (made.end.after(9 * day), made.end.after(9 * day)),
+    ] {
+        store.upkeep(upkeep, &retention).unwrap();
+        assert_eq!(stored(&store), expected);
+    }
+    store.trim(made.end, &retention).unwrap();
+    assert_eq!(
+        stored(&store),
+        made.end.after(9 * day),
+        "it never goes back"
+    );
+    assert_eq!(store.restore().unwrap().clock, made.end.after(9 * day));
+}
+
+#[test]
 fn readers_look_on_beside_the_one_writer() {
     let (disk, made) = (Disk::new(), make("s1_doorbell_with_clip"));
     let mut writer = disk.store();
