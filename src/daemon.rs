@@ -2,6 +2,7 @@
 //!
 //! One thread writes the store (`ingest`); everything else sends it inputs over bounded channels.
 
+mod clock_watch;
 mod gauges;
 mod reload;
 mod signals;
@@ -102,14 +103,15 @@ struct Daemon {
 }
 
 /// Runs the service on the store that `open` opens until it is told to stop by SIGTERM or SIGINT.
-/// SIGHUP makes it `reload`.
+/// SIGHUP makes it `reload`. With `trust_clock`, the wall clock is believed as it is.
 pub async fn run(
     settings: &Settings,
     pubsub: &Pubsub,
     open: impl FnOnce() -> Result<Writer, StoreError>,
     reload: Reload,
+    trust_clock: bool,
 ) -> Outcome {
-    let daemon = Daemon::start(settings, pubsub, open, reload).await?;
+    let daemon = Daemon::start(settings, pubsub, open, reload, trust_clock).await?;
     let outcome = daemon.run().await;
     tracing::info!("stopped");
     outcome
@@ -121,6 +123,7 @@ impl Daemon {
         pubsub: &Pubsub,
         open: impl FnOnce() -> Result<Writer, StoreError>,
         reload: Reload,
+        trust_clock: bool,
     ) -> Result<Self, DaemonError> {
         let stops = Stops {
             stop: watch::Sender::new(false),
@@ -162,7 +165,8 @@ impl Daemon {
             Pipeline::open(store, PipelineSettings::from(settings))
         })?;
         let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
-        let clock = Clock::start(stored);
+        let shortest = pipeline.retention().shortest();
+        let clock = clock_watch::start(stored, shortest, trust_clock, &pubsub.endpoint).await;
         let source = Source::connect(pubsub, clock.clone()).await?;
         let journal = Arc::new(Journal::new(pipeline.store().reader()?)?);
         let reports = Reports {
@@ -172,6 +176,7 @@ impl Daemon {
             journal,
         };
         let mut daemon = Self { tasks, stops };
+        daemon.start_clock_watch(reports.clock.clone(), pubsub);
         let (settle, settled) = mpsc::channel(SETTLEMENTS);
         let (ask, asked) = mpsc::channel(ADMIN);
         let sinks = daemon.start_sinks(settings, &pipeline, &reports, &settle)?;
@@ -316,6 +321,14 @@ impl Daemon {
                 Ok(())
             });
         }
+    }
+
+    fn start_clock_watch(&mut self, clock: Clock, pubsub: &Pubsub) {
+        let watch = clock_watch::run(clock, pubsub.endpoint.clone(), self.stops.end.subscribe());
+        self.tasks.spawn("clock", async {
+            watch.await;
+            Ok(())
+        });
     }
 
     /// Waits until it is told to stop, or a task ends by itself; then stops all of them in order.

@@ -384,6 +384,11 @@ impl Pipeline {
         &mut self.store
     }
 
+    /// How long the store keeps things.
+    pub fn retention(&self) -> &Retention {
+        &self.settings.retention
+    }
+
     /// What decoding depends on.
     pub fn decode_settings(&self) -> &DecodeSettings {
         &self.settings.decode

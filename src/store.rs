@@ -98,8 +98,8 @@ impl Writer {
         }
     }
 
-    /// Makes sure of the ballast file that lets a full disk be mended. An error leaves the store
-    /// usable. It costs a look at a file where it is there.
+    /// Re-creates the ballast file, without which a full disk stays full. An error leaves the store
+    /// usable. Where the file is there, this only looks at it.
     pub fn restore_ballast(&self) -> Result<(), StoreError> {
         match self {
             Self::Memory(_) => Ok(()),
@@ -179,7 +179,7 @@ pub enum Snapshot<'a> {
 }
 
 impl Snapshot<'_> {
-    /// The engine's clock at the last commit.
+    /// The engine's clock at the last commit or upkeep.
     pub fn clock(&self) -> Result<ClockTime, StoreError> {
         match self {
             Self::Memory(memory) => Ok(memory.clock()),

@@ -71,7 +71,7 @@ async fn run_in_memory(
     let level = telemetry::init(&settings.log, &environment);
     let reload = Reload::new(settings.clone(), None, environment, level);
     let open = || Ok(Writer::Memory(Memory::without_journal()));
-    Ok(daemon::run(&settings, settings.require_pubsub()?, open, reload).await?)
+    Ok(daemon::run(&settings, settings.require_pubsub()?, open, reload, false).await?)
 }
 
 async fn pull_and_ack(settings: &Pubsub) -> anyhow::Result<()> {

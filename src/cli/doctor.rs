@@ -13,6 +13,7 @@ mod topic;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use google_cloud_auth::credentials::Credentials;
@@ -77,7 +78,9 @@ pub async fn run(
     let skew = check_pubsub(&settings, &clock, &mut report).await?;
     report.add(store::check(&settings.store))?;
     report.add(sinks(&settings.sinks))?;
-    report.add([check_clock(clock.wall_now(), skew)])?;
+    let stored = store::clock(&settings.store).unwrap_or_default();
+    let shortest = settings.dedupe.horizon.min(settings.store.journal_max_age);
+    report.add([check_clock(clock.wall_now(), skew, (stored, shortest))])?;
     Ok(if report.failed {
         ExitCode::FAILURE
     } else {
@@ -166,7 +169,13 @@ fn sinks(sinks: &[config::Sink]) -> Vec<Line> {
     sinks.iter().map(line).collect()
 }
 
-fn check_clock(now: DateTime<Utc>, skew: Option<TimeDelta>) -> Line {
+/// Judges the clock by itself, by the server's, and by the last time in the store, beside which is
+/// the shortest time for which the store keeps anything.
+fn check_clock(
+    now: DateTime<Utc>,
+    skew: Option<TimeDelta>,
+    (stored, shortest): (ClockTime, Duration),
+) -> Line {
     const SET: &str = "set it, best by NTP (timedatectl set-ntp true): with a wrong clock, Google \
          refuses tokens, and the wrong events ring";
     let shown = now.to_rfc3339_opts(SecondsFormat::Secs, true);
@@ -175,6 +184,21 @@ fn check_clock(now: DateTime<Utc>, skew: Option<TimeDelta>) -> Line {
             "clock",
             format_args!("this machine's clock says {shown}; {SET}"),
         );
+    }
+    let is_right = skew.is_some_and(|skew| skew.abs() <= SKEW_MAX);
+    if !is_right && Clock::would_doubt(now, stored, shortest) {
+        let stored = DateTime::from_timestamp_nanos(stored.0);
+        let stored = stored.to_rfc3339_opts(SecondsFormat::Secs, true);
+        let text = format!(
+            "{shown} is too far from the last time in the store, {stored}: the service does not \
+             believe it until a message or the server's clock confirms it, and meanwhile deletes \
+             nothing for its age by it; {SET}; if it is right, and nothing confirms it, start once \
+             with hearthd run --trust-clock"
+        );
+        return match skew {
+            Some(_) => Line::fail("clock", text),
+            None => Line::warn("clock", text),
+        };
     }
     match skew {
         Some(skew) if skew.abs() > SKEW_MAX => {
@@ -223,7 +247,7 @@ mod tests {
 
     #[test]
     fn a_clock_is_judged_by_itself_and_by_the_server() {
-        let now = 1_800_000_000;
+        let (now, fresh) = (1_800_000_000, ClockTime::default());
         for (now, skew, verdict, words) in [
             (0, None, Verdict::Fail, "says 1970-01-01T00:00:00Z; set it"),
             (
@@ -247,7 +271,33 @@ mod tests {
                 "is 3600 s ahead of the server's clock",
             ),
         ] {
-            let line = check_clock(at(now), skew.map(TimeDelta::seconds));
+            let skew = skew.map(TimeDelta::seconds);
+            let line = check_clock(at(now), skew, (fresh, Duration::ZERO));
+            assert_eq!(line.verdict, verdict, "{line}");
+            assert!(line.text.contains(words), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_judged_by_the_store_unless_a_server_confirms_it() {
+        let now = 1_800_000_000;
+        let week = Duration::from_secs(7 * 24 * 3600);
+        let year = 365 * 24 * 3600;
+        for (stored, skew, verdict, words) in [
+            (
+                now - 3 * year,
+                None,
+                Verdict::Warn,
+                "time in the store, 2024",
+            ),
+            (now + year, None, Verdict::Warn, "time in the store, 2028"),
+            (now + year, Some(-year), Verdict::Fail, "run --trust-clock"),
+            (now - 3 * year, Some(0), Verdict::Ok, "as the server's"),
+            (now - 24 * 3600, None, Verdict::Ok, "no server"),
+        ] {
+            let stored = ClockTime::from_utc(at(stored));
+            let skew = skew.map(TimeDelta::seconds);
+            let line = check_clock(at(now), skew, (stored, week));
             assert_eq!(line.verdict, verdict, "{line}");
             assert!(line.text.contains(words), "{line}");
         }

@@ -96,8 +96,11 @@ fn retry(
 ) -> anyhow::Result<()> {
     let (store, settings) = args.store.open_for_writing(environment)?;
     let ids = args.choose(&ids(&store)?)?;
-    let mut pipeline = Pipeline::open(store, PipelineSettings::from(&settings))?;
-    let clock = Clock::start(pipeline.engine().map(Engine::clock).unwrap_or_default());
+    let settings = PipelineSettings::from(&settings);
+    let shortest = settings.retention.shortest();
+    let mut pipeline = Pipeline::open(store, settings)?;
+    let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
+    let clock = Clock::resume(stored, shortest);
     for id in ids {
         let received_at = ReceivedAt(Timestamp::from_utc(clock.wall_now()));
         // `None` can't be: the row was there, and the store's lock is ours.

@@ -14,6 +14,9 @@ use crate::telemetry;
 pub struct Args {
     #[command(flatten)]
     config: ConfigArgs,
+    /// Believe this machine's clock, however far it is from the last time in the store
+    #[arg(long)]
+    trust_clock: bool,
 }
 
 /// Runs the service until it is told to stop.
@@ -30,7 +33,7 @@ pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow:
     let path = file.path().map(Path::to_owned);
     let reload = Reload::new(settings.clone(), path, environment.clone(), level);
     let open = || Writer::open(&settings.store.path);
-    Ok(daemon::run(&settings, pubsub, open, reload).await?)
+    Ok(daemon::run(&settings, pubsub, open, reload, args.trust_clock).await?)
 }
 
 #[cfg(test)]
@@ -43,6 +46,7 @@ mod tests {
         let variable = ("HEARTHD_REORDER__HOLD".to_owned(), "2".to_owned());
         let args = Args {
             config: ConfigArgs::of("/dev/null"),
+            trust_clock: false,
         };
         let error = run(&args, &BTreeMap::from([variable])).await.unwrap_err();
         let faults = error.downcast::<Faults>().unwrap();

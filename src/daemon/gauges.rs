@@ -11,10 +11,12 @@ use crate::sinks::Status;
 /// Time between two looks; scrapers come every few seconds at most.
 const REFRESH: Duration = Duration::from_secs(1);
 
-/// Shows how the sinks do, until `end` holds true.
+/// Shows how clock and sinks do, until `end` holds true.
 pub(super) async fn run(sinks: Vec<Arc<Status>>, reports: Reports, mut end: watch::Receiver<bool>) {
     while !*end.borrow() {
         let now = reports.clock.now();
+        let is_doubted = reports.clock.doubt().is_some();
+        reports.metrics.messages.show_clock(is_doubted);
         for sink in &sinks {
             let metrics = &reports.metrics.sinks;
             let backlog = reports.journal.last().saturating_sub(sink.cursor());

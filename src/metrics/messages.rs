@@ -21,6 +21,7 @@ pub struct MessageMetrics {
     emitted: IntCounterVec,
     late: IntCounterVec,
     imbalance: IntGauge,
+    clock_doubted: IntGauge,
     publish_to_receive: Histogram,
     event_to_publish: Histogram,
     receive_to_commit: Histogram,
@@ -79,6 +80,10 @@ impl MessageMetrics {
                 "conservation_imbalance",
                 "Messages received less emitted, duplicate, quarantined and pending ones.",
             )?,
+            clock_doubted: r.gauge(
+                "clock_doubted",
+                "1 while this machine's clock is too far from the store's to be believed.",
+            )?,
             publish_to_receive: r
                 .histogram("publish_to_receive_seconds", "From publishTime to receipt.")?,
             event_to_publish: r.histogram(
@@ -136,6 +141,11 @@ impl MessageMetrics {
     /// 0 unless a message was lost or made up.
     pub fn set_imbalance(&self, messages: i64) {
         self.imbalance.set(messages);
+    }
+
+    /// Shows whether the wall clock is believed.
+    pub fn show_clock(&self, is_doubted: bool) {
+        self.clock_doubted.set(i64::from(is_doubted));
     }
 
     /// A message came at that second since the Unix epoch.

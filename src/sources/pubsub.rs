@@ -13,6 +13,7 @@ mod flushing;
 mod hosting;
 mod probe;
 mod publisher;
+pub mod server_time;
 mod shared;
 mod stream;
 pub(super) mod stream_event;

@@ -99,11 +99,7 @@ pub enum StoreError {
         "the WAL of store {path} has {bytes} bytes, since another program has been reading the \
          store all the while: end that program (`fuser {path}` finds it)"
     )]
-    WalPinned {
-        path: PathBuf,
-        /// Bytes of the log.
-        bytes: u64,
-    },
+    WalPinned { path: PathBuf, bytes: u64 },
     /// A row that can't be read back.
     #[error("row {key} of table {table} can't be read: the store is damaged, restore a backup")]
     BadRow {

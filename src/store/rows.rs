@@ -124,6 +124,13 @@ pub struct Retention {
     pub journal_bytes: u64,
 }
 
+impl Retention {
+    /// The shortest time for which anything is kept.
+    pub fn shortest(&self) -> Duration {
+        self.horizon.min(self.journal_age)
+    }
+}
+
 /// What keeping within the retention took away.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Upkeep {

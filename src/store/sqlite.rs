@@ -11,6 +11,8 @@ mod mark;
 mod meta;
 mod migrate;
 mod open;
+#[cfg(test)]
+mod plans;
 mod read;
 mod reader;
 mod trim;

@@ -46,11 +46,15 @@ mod service_files;
 #[cfg(test)]
 mod store;
 #[cfg(test)]
+mod store_clock;
+#[cfg(test)]
 mod store_corruption;
 #[cfg(test)]
 mod store_files;
 #[cfg(test)]
 mod store_full_disk;
+#[cfg(test)]
+mod store_migration;
 #[cfg(test)]
 mod store_quarantine;
 #[cfg(test)]

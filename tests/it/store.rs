@@ -4,10 +4,14 @@ use std::time::Duration;
 
 use hearthd::engine::change::Changes;
 use hearthd::engine::{Arrival, Engine, Lookup, Restored};
-use hearthd::event::ClockTime;
+use hearthd::event::{ClockTime, NotificationId, Timestamp};
 use hearthd::pipeline::Pipeline;
 use hearthd::sources::capture;
-use hearthd::store::{DeadLetterRange, DeadLetterReason, Reader, Retention, StoreError, Writer};
+use hearthd::store::{
+    Admin, Commit, DeadLetter, DeadLetterRange, DeadLetterReason, Reader, Retention, Settlement,
+    ShownRow, StoreError, Writer,
+};
+use serde_json::json;
 
 use super::support::command::fixture;
 use super::support::replay::{Disk, memory, settings};
@@ -350,11 +354,14 @@ fn quarantine_keeps_the_bytes_and_shows_the_newest() {
 }
 
 #[test]
-fn sinks_that_are_set_are_told_what_they_lost() {
-    let disk = Disk::new();
-    let mut store = disk.store();
-    commit(&mut store, &make("s1_doorbell_with_clip"));
-    let last = lines(&store).len() as u64;
+fn sinks_that_are_set_lose_what_leaves_the_journal_and_it_is_noted() {
+    let made = [make("s1_doorbell_with_clip"), make("shared_session")];
+    on_each(|store| sinks_lose(store, &made));
+}
+
+fn sinks_lose(store: &mut Writer, [first, second]: &[Made; 2]) {
+    commit(store, first);
+    let last = lines(store).len() as u64;
     store.set_cursor("bell", 2).unwrap();
     store.set_cursor("lamp", last).unwrap();
     store.set_cursor("unset", 1).unwrap();
@@ -383,12 +390,10 @@ fn sinks_that_are_set_are_told_what_they_lost() {
         [last, last, last, 1]
     );
 
-    // One that is back is owed what is there, not what went meanwhile.
-    drop(store);
-    let mut store = disk.store();
+    // To one that is back, what is there is due, not what went meanwhile.
     store.set_sinks(&["unset"], 0).unwrap();
-    let second = make("shared_session");
-    commit(&mut store, &second);
+    assert_eq!(store.cursor("unset").unwrap(), last);
+    commit(store, second);
     let expired = Retention {
         journal_age: Duration::ZERO,
         ..FOREVER
@@ -404,13 +409,241 @@ fn sinks_that_are_set_are_told_what_they_lost() {
             DeadLetterReason::JournalExpired
         )]
     );
-    let reasons: Vec<_> = store
-        .dead_letters(9)
-        .unwrap()
-        .into_iter()
-        .map(|row| row.reason)
-        .collect();
-    assert_eq!(reasons, ["journal_full", "journal_full", "journal_expired"]);
+    let noted = || {
+        let rows = store.dead_letters(9).unwrap().into_iter();
+        rows.map(|row| (row.sink, row.first_sequence, row.last_sequence, row.reason))
+            .collect::<Vec<_>>()
+    };
+    let row =
+        |sink: &str, first, last, reason: &str| (sink.to_owned(), first, last, reason.to_owned());
+    let expected = [
+        row("bell", 3, last, "journal_full"),
+        row("never_delivered", 1, last, "journal_full"),
+        row("unset", last + 1, newest, "journal_expired"),
+    ];
+    assert_eq!(noted(), expected);
+}
+
+#[test]
+fn a_range_grows_while_the_sink_stays_away() {
+    let made = make("s4_legacy_camera_no_threads");
+    on_each(|store| {
+        commit(store, &made);
+        store.set_sinks(&["bell"], 0).unwrap();
+        let last = store.last_sequence().unwrap();
+        let mut bytes: u64 = lines(store).iter().map(|line| line.len() as u64).sum();
+        for line in lines(store) {
+            bytes -= line.len() as u64;
+            let retention = Retention {
+                journal_bytes: bytes,
+                ..FOREVER
+            };
+            store.trim(made.end, &retention).unwrap();
+        }
+        let rows = store.dead_letters(9).unwrap();
+        let ranges: Vec<_> = rows
+            .iter()
+            .map(|row| (row.id, row.first_sequence, row.last_sequence))
+            .collect();
+        assert_eq!(ranges, [(1, 1, last)]);
+    });
+}
+
+/// What a sink did: two records that it will not deliver, and what it showed.
+fn settlement(cursor: u64) -> Settlement {
+    let letter = |sequence, reason, detail: &str, line: &str| DeadLetter {
+        sequence,
+        reason,
+        detail: detail.to_owned(),
+        line: line.to_owned(),
+    };
+    Settlement {
+        sink: "bell".to_owned(),
+        cursor,
+        dead_letters: vec![
+            letter(1, DeadLetterReason::Refused, "410 Gone", r#"{"id":"a.1"}"#),
+            letter(3, DeadLetterReason::Expired, "", r#"{"id":"b.1"}"#),
+        ],
+        shown: vec![shown(1, None)],
+    }
+}
+
+const NOTIFICATION: NotificationId = NotificationId([7; 16]);
+
+fn shown(revision: u32, remote_id: Option<&str>) -> ShownRow {
+    ShownRow {
+        notification: NOTIFICATION,
+        revision,
+        remote_id: remote_id.map(str::to_owned),
+        state: format!("{{\"revision\":{revision}}}"),
+    }
+}
+
+#[test]
+fn what_a_sink_settles_is_kept_and_dead_letters_are_dropped_by_their_ids() {
+    let made = make("s1_doorbell_with_clip");
+    on_each(|store| {
+        commit(store, &made);
+        store.settle(settlement(3)).unwrap();
+        assert_eq!(store.cursor("bell").unwrap(), 3);
+        let rows = store.dead_letters(9).unwrap();
+        let rows = serde_json::to_value(&rows).unwrap();
+        let at = Timestamp::from_utc(chrono::DateTime::from_timestamp_nanos(made.end.0));
+        let row = |id, sequence, reason, detail, record| {
+            json!({"id": id, "at": at.as_str(), "sink": "bell", "firstSequence": sequence,
+                "lastSequence": sequence, "reason": reason, "detail": detail, "record": record})
+        };
+        let expected = json!([
+            row(1, 1, "refused", "410 Gone", json!({"id": "a.1"})),
+            row(2, 3, "expired", "", json!({"id": "b.1"})),
+        ]);
+        assert_eq!(rows, expected);
+        let ids = |store: &Writer| -> Vec<i64> {
+            let rows = store.dead_letters(9).unwrap();
+            rows.iter().map(|row| row.id).collect()
+        };
+        assert_eq!(store.dead_letters(1).unwrap()[0].id, 2, "the newest");
+
+        // A single one is no range, and does not grow into one.
+        store.set_sinks(&["bell"], 0).unwrap();
+        let nothing = Retention {
+            journal_bytes: 0,
+            ..FOREVER
+        };
+        store.trim(made.end, &nothing).unwrap();
+        let last = store.last_sequence().unwrap();
+        let range = store.dead_letters(1).unwrap().remove(0);
+        assert_eq!((range.first_sequence, range.last_sequence), (4, last));
+        assert!(range.record.is_none() && range.detail.is_empty());
+
+        assert_eq!(store.drop_dead_letters(&[2, 3, 99]).unwrap(), 2);
+        assert_eq!(ids(store), [1]);
+        store.settle(settlement(last)).unwrap();
+        assert_eq!(ids(store), [1, 4, 5], "ids are not used again");
+        assert_eq!(store.drop_dead_letters(&[]).unwrap(), 0);
+    });
+}
+
+#[test]
+fn what_a_sink_showed_is_remembered_as_long_as_the_notification() {
+    let made = make("shared_session");
+    on_each(|store| {
+        commit(store, &made);
+        let found = |store: &Writer, sink: &str, id| {
+            store.look(|snapshot| snapshot.shown(sink, id)).unwrap()
+        };
+        let (known, _) = store.notifications().unwrap().remove(0);
+        for (revision, remote_id) in [(1, None), (2, Some("remote-1")), (3, Some("remote-1"))] {
+            let row = ShownRow {
+                notification: known,
+                ..shown(revision, remote_id)
+            };
+            let settlement = Settlement {
+                sink: "bell".to_owned(),
+                shown: vec![row.clone()],
+                ..Settlement::default()
+            };
+            store.settle(settlement).unwrap();
+            assert_eq!(found(store, "bell", known), Some(row));
+        }
+        assert_eq!(found(store, "lamp", known), None);
+        assert_eq!(found(store, "bell", NOTIFICATION), None);
+        store.trim(made.end, &FOREVER).unwrap();
+        assert!(found(store, "bell", known).is_some());
+        let horizon = Duration::from_secs(3600);
+        let retention = Retention { horizon, ..FOREVER };
+        store.trim(made.end.after(horizon), &retention).unwrap();
+        assert!(store.notifications().unwrap().is_empty());
+        assert_eq!(found(store, "bell", known), None);
+    });
+}
+
+#[test]
+fn a_new_sink_begins_where_it_is_told_to() {
+    let made = make("s1_doorbell_with_clip");
+    on_each(|store| {
+        commit(store, &made);
+        let last = store.last_sequence().unwrap();
+        store.set_sinks(&["end"], last).unwrap();
+        store.set_sinks(&["end", "start"], 0).unwrap();
+        let sinks = store.look(|snapshot| snapshot.sinks()).unwrap();
+        let sinks: Vec<_> = sinks
+            .iter()
+            .map(|row| (row.name.as_str(), row.cursor, row.is_set))
+            .collect();
+        assert_eq!(sinks, [("end", last, true), ("start", 0, true)]);
+        store.set_sinks(&["start"], last).unwrap();
+        let sinks = store.look(|snapshot| snapshot.sinks()).unwrap();
+        let set: Vec<_> = sinks.iter().map(|row| (row.cursor, row.is_set)).collect();
+        assert_eq!(set, [(last, false), (0, true)]);
+    });
+}
+
+#[test]
+fn a_commit_is_written_whole_or_not_at_all() {
+    let disk = Disk::new();
+    let made = make("s1_doorbell_with_clip");
+    let mut store = disk.store();
+    store.set_sinks(&["bell"], 0).unwrap();
+    let whole = |changes: &Changes| Commit {
+        changes: changes.clone(),
+        settled: vec![settlement(1)],
+        admin: vec![Admin::SetSinks(Vec::new())],
+    };
+    let what = |store: &Writer| {
+        let rows = store.dead_letters(9).unwrap().len();
+        let shown = store.look(|snapshot| snapshot.shown("bell", NOTIFICATION));
+        let sinks = store.look(|snapshot| snapshot.sinks()).unwrap();
+        let bell = (sinks[0].cursor, sinks[0].is_set);
+        (lines(store).len(), rows, shown.unwrap().is_some(), bell)
+    };
+    let before = what(&store);
+    assert_eq!(before, (0, 0, false, (0, true)));
+
+    // The last statement of all fails.
+    let connection = rusqlite::Connection::open(disk.path()).unwrap();
+    let trap = "CREATE TRIGGER trap BEFORE UPDATE ON sinks WHEN NOT NEW.is_set \
+                BEGIN SELECT RAISE(ABORT, 'trapped'); END";
+    connection.execute_batch(trap).unwrap();
+    store.commit(whole(&made.changes[0])).unwrap_err();
+    assert_eq!(what(&store), before);
+
+    connection.execute_batch("DROP TRIGGER trap").unwrap();
+    let committed = store.commit(whole(&made.changes[0])).unwrap();
+    let records = committed.records.len();
+    assert_eq!(what(&store), (records, 2, true, (1, false)));
+    assert!(records > 0);
+}
+
+#[test]
+fn upkeep_keeps_the_time_where_nothing_happens() {
+    let disk = Disk::new();
+    let mut store = disk.store();
+    let made = make("s1_doorbell_with_clip");
+    commit(&mut store, &made);
+    let stored = |store: &Writer| store.look(|snapshot| snapshot.clock()).unwrap();
+    assert_eq!(stored(&store), made.end);
+    let day = Duration::from_secs(24 * 3600);
+    let retention = Retention {
+        horizon: 16 * day,
+        ..FOREVER
+    };
+    for (upkeep, expected) in [
+        (made.end, made.end),
+        (made.end.after(day / 2), made.end),
+        (made.end.after(day), made.end.after(day)),
+        (made.end.after(9 * day), made.end.after(9 * day)),
+    ] {
+        store.upkeep(upkeep, &retention).unwrap();
+        assert_eq!(stored(&store), expected);
+    }
+    store.trim(made.end, &retention).unwrap();
+    assert_eq!(
+        stored(&store),
+        made.end.after(9 * day),
+        "it never goes back"
+    );
+    assert_eq!(store.restore().unwrap().clock, made.end.after(9 * day));
 }
 
 #[test]

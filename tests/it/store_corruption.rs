@@ -3,7 +3,7 @@
 //!
 //! SQLite has no checksums of pages: a bit that flips inside a value is seen only if the value can
 //! not be read any more. Of 200 damaged stores some 25 hold such a value; they are counted and
-//! printed. What never happens: a row or a commit that is gone, or damage to the log, unnoticed.
+//! printed. What never happens: a row or a commit that is gone, or damage to the WAL, unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -61,7 +61,7 @@ type Content = BTreeMap<&'static str, Vec<String>>;
 
 /// A store in two states, and what it holds.
 struct Original {
-    /// As `kill -9` leaves it: the last commits are in the log.
+    /// As `kill -9` leaves it: the last commits are in the WAL.
     killed: Files,
     /// As a stop leaves it.
     closed: Files,
@@ -141,7 +141,7 @@ fn feed(pipeline: &mut Pipeline, first: usize) -> Result<(), StoreError> {
     pipeline.step(arrivals, until).map(drop)
 }
 
-/// What is there, but for empty files: a reader leaves an empty log.
+/// What is there, but for empty files: a reader leaves an empty WAL.
 fn files(store: &Path) -> Files {
     let read = |name: &&str| {
         Some((
@@ -439,7 +439,7 @@ fn a_store_that_was_killed_holds_every_commit() {
 }
 
 #[test]
-fn a_log_that_is_missing_is_noticed() {
+fn a_wal_that_is_missing_is_noticed() {
     let original = &*ORIGINAL;
     let mut files = original.killed.clone();
     files.remove("hearthd.db-wal");
@@ -462,13 +462,13 @@ fn a_log_that_is_missing_is_noticed() {
 }
 
 #[test]
-fn a_log_that_ends_early_is_noticed_or_a_start_of_the_whole() {
+fn a_wal_that_ends_early_is_noticed_or_a_start_of_the_whole() {
     let original = &*ORIGINAL;
     for seed in 0..20 {
         let mut rng = Rng::with_seed(seed);
         let mut files = original.killed.clone();
-        let log = files.get_mut("hearthd.db-wal").unwrap();
-        log.truncate(rng.usize(..log.len()));
+        let wal = files.get_mut("hearthd.db-wal").unwrap();
+        wal.truncate(rng.usize(..wal.len()));
         let outcome = Folder::new(&files).start(original);
         assert!(
             matches!(outcome, Outcome::Refused(_) | Outcome::Recovered),
@@ -482,7 +482,7 @@ fn a_log_that_ends_early_is_noticed_or_a_start_of_the_whole() {
 }
 
 #[test]
-fn the_log_of_another_store_is_noticed_and_not_written_back() {
+fn the_wal_of_another_store_is_noticed_and_not_written_back() {
     let (original, other) = (&*ORIGINAL, Original::new());
     let mut files = original.killed.clone();
     files.insert(

@@ -204,7 +204,7 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
     let mut store = Writer::open(&path).unwrap();
     let endless = Connection::open(&path).unwrap();
     endless.execute_batch("BEGIN; SELECT * FROM meta").unwrap();
-    let log = || {
+    let wal_bytes = || {
         path.with_file_name("hearthd.db-wal")
             .metadata()
             .unwrap()
@@ -212,14 +212,14 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
     };
     let mut longest = 0;
     let error = loop {
-        assert!(longest < 2 * LOG_MAX, "the log has no bound");
+        assert!(longest < 2 * WAL_MAX_BYTES, "the WAL has no bound");
         match store.write(large()) {
-            Ok(_) => longest = log(),
+            Ok(_) => longest = wal_bytes(),
             Err(error) => break error,
         }
     };
     assert!(
-        longest > LOG_MAX && longest < LOG_MAX + (20 << 20),
+        longest > WAL_MAX_BYTES && longest < WAL_MAX_BYTES + (20 << 20),
         "{longest}"
     );
     assert!(matches!(error, StoreError::WalPinned { .. }), "{error:?}");
@@ -229,15 +229,15 @@ fn a_reader_that_never_ends_is_named_before_the_disk_is_full() {
     );
     assert!(!error.is_fatal() && !error.is_full());
     store.write(large()).unwrap_err();
-    assert_eq!(log(), longest, "nothing is written any more");
+    assert_eq!(wal_bytes(), longest, "nothing is written any more");
 
     drop(endless);
     store.write(large()).unwrap();
-    assert!(log() < LOG_MAX / 4, "the log is short again");
+    assert!(wal_bytes() < WAL_MAX_BYTES / 4, "the WAL is short again");
 }
 
-/// The bound of the log.
-const LOG_MAX: u64 = 256 << 20;
+/// The bound of the WAL.
+const WAL_MAX_BYTES: u64 = 256 << 20;
 
 /// A commit of 16 MiB.
 fn large() -> Changes {

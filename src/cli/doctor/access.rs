@@ -7,18 +7,14 @@ use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use google_cloud_auth::credentials::{CacheableResource, Credentials};
-use http::HeaderMap;
-use http::header::DATE;
 use serde_json::Value;
 
 use super::line::Line;
 use crate::clock::Clock;
 use crate::config::{Endpoint, Pubsub};
-use crate::sources::pubsub::{self, TOKEN_LIMIT, expiry_of, key_file};
+use crate::sources::pubsub::{self, TOKEN_LIMIT, expiry_of, key_file, server_time};
 use crate::text::error_chain;
 
-/// Where Google's Pub/Sub is.
-const GOOGLE: &str = "https://pubsub.googleapis.com";
 /// Longest wait for the endpoint's answer; one across the world takes under a second.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// The bit by which every user of the machine may read a file.
@@ -97,11 +93,12 @@ pub(super) struct Server {
 
 /// Asks the endpoint for anything; that it answers over HTTP is enough.
 pub(super) async fn endpoint(endpoint: &Endpoint, clock: &Clock) -> (Line, Option<Server>) {
-    let url = endpoint.url().unwrap_or(GOOGLE);
+    let url = server_time::url_of(endpoint);
     let asked = clock.wall_now();
-    match ask(url).await {
+    match server_time::headers(endpoint, ANSWER_LIMIT).await {
         Ok(headers) => {
-            let skew = date_of(&headers).map(|date| skew(asked, date, clock.wall_now()));
+            let date = server_time::date_of(&headers);
+            let skew = date.map(|date| skew(asked, date, clock.wall_now()));
             (
                 Line::ok("endpoint", format_args!("{url} answers")),
                 Some(Server { skew }),
@@ -120,20 +117,6 @@ pub(super) async fn endpoint(endpoint: &Endpoint, clock: &Clock) -> (Line, Optio
             )
         }
     }
-}
-
-async fn ask(url: &str) -> reqwest::Result<HeaderMap> {
-    // The streams know no proxy either.
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .timeout(ANSWER_LIMIT)
-        .build()?;
-    Ok(client.get(url).send().await?.headers().clone())
-}
-
-fn date_of(headers: &HeaderMap) -> Option<DateTime<Utc>> {
-    let date = headers.get(DATE)?.to_str().ok()?;
-    Some(DateTime::parse_from_rfc2822(date).ok()?.to_utc())
 }
 
 /// How far our clock is ahead of one that showed `date` between two of our readings.
@@ -161,18 +144,5 @@ mod tests {
             let skew = skew(at(asked), at(date), at(answered));
             assert_eq!(skew, TimeDelta::seconds(seconds));
         }
-    }
-
-    #[test]
-    fn a_date_is_read_as_servers_write_it() {
-        let mut headers = HeaderMap::new();
-        assert_eq!(date_of(&headers), None);
-        headers.insert(DATE, "Tue, 14 Nov 2023 22:13:20 GMT".parse().unwrap());
-        assert_eq!(
-            date_of(&headers),
-            DateTime::from_timestamp(1_700_000_000, 0)
-        );
-        headers.insert(DATE, "soon".parse().unwrap());
-        assert_eq!(date_of(&headers), None);
     }
 }

@@ -32,11 +32,21 @@ pub(super) fn arrivals(settings: &config::Store) -> Result<Arrivals, StoreError>
     }
 }
 
+/// The time of the last commit; `None` if there is no store that can be read.
+pub(super) fn clock(settings: &config::Store) -> Option<ClockTime> {
+    let store = Reader::open(&settings.path).ok()?;
+    store.snapshot().ok()?.clock().ok()
+}
+
 /// The lines for the store and its disk.
 pub(super) fn check(settings: &config::Store) -> Vec<Line> {
     let store = match Reader::open(&settings.path) {
         Ok(store) => Some(store),
         Err(StoreError::Missing { .. }) => None,
+        // To open it for writing would migrate it, after which an older hearthd can't read it.
+        Err(error @ StoreError::Unmigrated { .. }) => {
+            return vec![Line::warn("store", error_chain(&error))];
+        }
         Err(error) => return vec![Line::fail("store", error_chain(&error))],
     };
     let bytes = store.as_ref().map_or(0, Reader::bytes);

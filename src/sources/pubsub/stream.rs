@@ -20,6 +20,7 @@ use super::backoff::Backoff;
 use super::error::SourceError;
 use super::flow_control::FlowControl;
 use super::flushing::Flushing;
+use super::server_time;
 use super::shared::Shared;
 use super::stream_event::{OpenReason, Reopen, StreamEvent, StreamFailure};
 use super::stream_state::StreamState;
@@ -290,6 +291,9 @@ impl Pump<'_> {
     /// False if the outlet closes before the message is within the bounds.
     async fn deliver(&self, message: Message, handler: Handler) -> bool {
         let size = message.data.len();
+        if let Some(published) = server_time::published(&message) {
+            self.shared.clock.observe(published);
+        }
         let message = raw_message(message, self.shared.clock.wall_now());
         // A permit first: there mostly is, and then nothing has to be listened to.
         let permit = tokio::select! {
@@ -312,10 +316,8 @@ impl Pump<'_> {
 }
 
 fn raw_message(message: Message, now: DateTime<Utc>) -> RawMessage {
-    // The server always sets it; the receipt is the best guess where it did not.
-    let published = message.publish_time.and_then(|time| {
-        DateTime::from_timestamp(time.seconds(), u32::try_from(time.nanos()).ok()?)
-    });
+    // The receipt is the best guess where the server did not say.
+    let published = server_time::published(&message);
     RawMessage {
         platform: Platform::Sdm,
         message_id: message.message_id.into(),

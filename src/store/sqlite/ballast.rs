@@ -17,8 +17,8 @@ const BALLAST_BYTES: u64 = 8 << 20;
 /// Bytes written at once.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// Makes the ballast file, unless it is there. Leaves nothing behind if there is no space for it and
-/// for `beside` bytes more, which it doesn't keep.
+/// Makes the ballast file, unless it is there. Leaves nothing behind if there is no space for it
+/// and for `beside` bytes more, which it doesn't keep.
 pub(super) fn make(store: &Path, beside: u64) -> io::Result<()> {
     let path = files::ballast(store);
     if path

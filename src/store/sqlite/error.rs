@@ -41,6 +41,12 @@ pub(super) fn from_sqlite(path: &Path, op: Operation, source: rusqlite::Error) -
 /// A quota that is used up looks to SQLite like a disk that fails, and so it does here.
 fn meaning(source: &rusqlite::Error, code: ErrorCode) -> (StoreErrorKind, &'static str) {
     const UNSURE: [i32; 2] = [SQLITE_IOERR_FSYNC, SQLITE_IOERR_DIR_FSYNC];
+    const FORBIDDEN: [ErrorCode; 3] = [
+        ErrorCode::ReadOnly,
+        ErrorCode::CannotOpen,
+        ErrorCode::PermissionDenied,
+    ];
+    const LOCKED: [ErrorCode; 2] = [ErrorCode::DatabaseBusy, ErrorCode::DatabaseLocked];
     let extended = source.sqlite_error().map_or(0, |error| error.extended_code);
     // The latter: there is no space for the index of the WAL, which is made at opening.
     if code == ErrorCode::DiskFull || extended == SQLITE_IOERR_SHMSIZE {
@@ -49,31 +55,37 @@ fn meaning(source: &rusqlite::Error, code: ErrorCode) -> (StoreErrorKind, &'stat
             ": its disk is full, free some space there",
         );
     }
-    match code {
-        ErrorCode::SystemIoFailure => {
-            let kind = if UNSURE.contains(&extended) {
-                StoreErrorKind::Fatal
-            } else {
-                StoreErrorKind::Failed
-            };
-            let advice =
-                ": its disk fails, or its quota is used up; the kernel's log (`dmesg`) says more";
-            (kind, advice)
-        }
-        ErrorCode::ReadOnly | ErrorCode::CannotOpen | ErrorCode::PermissionDenied => (
+    if code == ErrorCode::SystemIoFailure {
+        let kind = if UNSURE.contains(&extended) {
+            StoreErrorKind::Fatal
+        } else {
+            StoreErrorKind::Failed
+        };
+        let advice =
+            ": its disk fails, or its quota is used up; the kernel's log (`dmesg`) says more";
+        return (kind, advice);
+    }
+    let meanings = [
+        (
+            &FORBIDDEN[..],
             StoreErrorKind::Failed,
             ": its disk is read-only, or its files belong to another user",
         ),
-        ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => (
+        (
+            &LOCKED[..],
             StoreErrorKind::Busy,
             ": another program keeps it locked, end that one",
         ),
-        ErrorCode::OperationInterrupted => (
+        (
+            &[ErrorCode::OperationInterrupted][..],
             StoreErrorKind::Busy,
             ": it took too long; ask for less at once",
         ),
-        _ => (StoreErrorKind::Failed, ""),
-    }
+    ];
+    let meaning = meanings.iter().find(|(codes, ..)| codes.contains(&code));
+    meaning.map_or((StoreErrorKind::Failed, ""), |(_, kind, advice)| {
+        (*kind, *advice)
+    })
 }
 
 #[cfg(test)]
@@ -90,73 +102,76 @@ mod tests {
         from_sqlite(Path::new("/s/hearthd.db"), Operation::Commit, source)
     }
 
+    /// A code of SQLite, is it a full disk, is it fatal, and a part of the text.
+    const CASES: &[(i32, bool, bool, &str)] = &[
+        (
+            ffi::SQLITE_FULL,
+            true,
+            false,
+            "failed to commit: its disk is full, free some space",
+        ),
+        (SQLITE_IOERR_SHMSIZE, true, false, "its disk is full"),
+        (
+            SQLITE_IOERR_FSYNC,
+            false,
+            true,
+            "failed to commit: its disk fails",
+        ),
+        (SQLITE_IOERR_DIR_FSYNC, false, true, "its disk fails"),
+        (
+            ffi::SQLITE_IOERR_WRITE,
+            false,
+            false,
+            "its disk fails, or its quota is used up",
+        ),
+        (
+            ffi::SQLITE_IOERR_READ,
+            false,
+            false,
+            "the kernel's log (`dmesg`) says more",
+        ),
+        (ffi::SQLITE_READONLY, false, false, "its disk is read-only"),
+        (
+            ffi::SQLITE_READONLY_DBMOVED,
+            false,
+            false,
+            "its disk is read-only",
+        ),
+        (
+            ffi::SQLITE_CANTOPEN,
+            false,
+            false,
+            "its files belong to another user",
+        ),
+        (
+            ffi::SQLITE_BUSY,
+            false,
+            false,
+            "another program keeps it locked",
+        ),
+        (ffi::SQLITE_CORRUPT, false, true, "is damaged"),
+        (
+            ffi::SQLITE_CORRUPT_INDEX,
+            false,
+            true,
+            "restore a backup of /s/hearthd.db",
+        ),
+        (
+            ffi::SQLITE_NOTADB,
+            false,
+            false,
+            "is not a hearthd store (not an SQLite file)",
+        ),
+    ];
+
     #[test]
     fn an_error_says_what_to_do() {
-        for (code, is_full, is_fatal, advice) in [
-            (
-                ffi::SQLITE_FULL,
-                true,
-                false,
-                "failed to commit: its disk is full, free some space",
-            ),
-            (SQLITE_IOERR_SHMSIZE, true, false, "its disk is full"),
-            (
-                SQLITE_IOERR_FSYNC,
-                false,
-                true,
-                "failed to commit: its disk fails",
-            ),
-            (SQLITE_IOERR_DIR_FSYNC, false, true, "its disk fails"),
-            (
-                ffi::SQLITE_IOERR_WRITE,
-                false,
-                false,
-                "its disk fails, or its quota is used up",
-            ),
-            (
-                ffi::SQLITE_IOERR_READ,
-                false,
-                false,
-                "the kernel's log (`dmesg`) says more",
-            ),
-            (ffi::SQLITE_READONLY, false, false, "its disk is read-only"),
-            (
-                ffi::SQLITE_READONLY_DBMOVED,
-                false,
-                false,
-                "its disk is read-only",
-            ),
-            (
-                ffi::SQLITE_CANTOPEN,
-                false,
-                false,
-                "its files belong to another user",
-            ),
-            (
-                ffi::SQLITE_BUSY,
-                false,
-                false,
-                "another program keeps it locked",
-            ),
-            (ffi::SQLITE_CORRUPT, false, true, "is damaged"),
-            (
-                ffi::SQLITE_CORRUPT_INDEX,
-                false,
-                true,
-                "restore a backup of /s/hearthd.db",
-            ),
-            (
-                ffi::SQLITE_NOTADB,
-                false,
-                false,
-                "is not a hearthd store (not an SQLite file)",
-            ),
-        ] {
-            let error = error(code);
+        for (code, is_full, is_fatal, advice) in CASES {
+            let error = error(*code);
             let text = error.to_string();
             assert_eq!(
                 (error.is_full(), error.is_fatal()),
-                (is_full, is_fatal),
+                (*is_full, *is_fatal),
                 "{code}: {text}"
             );
             assert!(

@@ -63,11 +63,11 @@ pub(super) fn folder_of(path: &Path) -> &Path {
         .unwrap_or(Path::new("."))
 }
 
-/// Syncs the log of a store that nobody has open. A killed process may have left a commit in it
+/// Syncs the WAL of a store that nobody has open. A killed process may have left a commit in it
 /// that is not on disk: it counts from now on, so that messages are acked as its duplicates, and a
 /// loss of power must not take it away any more.
 pub(super) fn sync_wal(path: &Path) -> Result<(), StoreError> {
-    match File::open(wal(path)).and_then(|log| log.sync_all()) {
+    match File::open(wal(path)).and_then(|wal| wal.sync_all()) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         synced => synced.map_err(|source| StoreError::Open {
             path: path.to_owned(),
@@ -83,7 +83,7 @@ pub(super) fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// For the owner alone: a store holds user ids and clip addresses. SQLite gives its log the same.
+/// For the owner alone: a store holds user ids and clip addresses. SQLite gives its WAL the same.
 pub(super) fn private(options: &mut OpenOptions) -> &mut OpenOptions {
     options.write(true).mode(0o600)
 }

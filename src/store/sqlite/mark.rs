@@ -1,8 +1,8 @@
 //! The mark: which store this is and how many commits it has had, in a file of its own.
 //!
-//! SQLite takes a log that is missing, cut or damaged for a shorter one, and a store that lacks its
-//! last commits for a whole one. The mark knows better. It is written after each commit and never
-//! synced: after a loss of power it may be behind the store, and it is never ahead of it.
+//! To SQLite, a WAL that is missing, cut or damaged looks like a shorter one, and a store that
+//! lacks its last commits looks whole. The mark tells them apart. It is written after each commit
+//! and never synced: after a loss of power it may be behind the store, and it is never ahead.
 
 use std::fs::File;
 use std::io;

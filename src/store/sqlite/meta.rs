@@ -13,6 +13,13 @@ pub(super) fn set(connection: &Connection, name: &str, value: i64) -> Result<()>
     statement.execute(params![name, value]).map(drop)
 }
 
+/// Changes a number to one that is not smaller.
+pub(super) fn advance(connection: &Connection, name: &str, value: i64) -> Result<()> {
+    let sql = "UPDATE meta SET value = max(value, ?2) WHERE name = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    statement.execute(params![name, value]).map(drop)
+}
+
 /// Counts a commit, which this is a part of; returns its number.
 pub(super) fn count_commit(connection: &Connection) -> Result<i64> {
     let sql = "UPDATE meta SET value = value + 1 WHERE name = 'commits' RETURNING value";

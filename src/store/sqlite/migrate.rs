@@ -1,5 +1,7 @@
 //! Stores of older schemas become today's: forward only, each step in one transaction.
 
+mod held;
+
 use std::fs;
 use std::path::Path;
 
@@ -15,8 +17,17 @@ use crate::store::error::{Operation, StoreError};
 /// The oldest schema that can be migrated; 1 to 3 were never released.
 const OLDEST: i64 = 4;
 
-/// The steps, the first one from [`OLDEST`], each to the next schema.
-const STEPS: [&str; 1] = [include_str!("../migrations/4_to_5.sql")];
+/// What makes a store one of the next schema: tables first, then rows that SQL can't rewrite.
+struct Step {
+    tables: &'static str,
+    rows: fn(&Connection) -> Result<()>,
+}
+
+/// The first one is from [`OLDEST`].
+const STEPS: [Step; 1] = [Step {
+    tables: include_str!("../migrations/4_to_5.sql"),
+    rows: held::scope_ordering_keys,
+}];
 
 /// Refuses a schema that can't be used as it is, nor migrated by who opens it.
 pub(super) fn check(path: &Path, found: i64, access: Access) -> Result<(), StoreError> {
@@ -41,9 +52,14 @@ pub(super) fn check(path: &Path, found: i64, access: Access) -> Result<(), Store
 /// Migrates a store of schema `found`, if it is not today's.
 pub(super) fn run(connection: &Connection, path: &Path, found: i64) -> Result<(), StoreError> {
     let failed = |source| from_sqlite(path, Operation::Open, source);
+    if found == 4 {
+        // The ballast file had another name. Before anything else: on a full disk it is released.
+        fs::rename(with_suffix(path, ".reserve"), files::ballast(path)).ok();
+    }
     for (from, step) in (OLDEST..).zip(STEPS).filter(|(from, _)| *from >= found) {
         let transaction = connection.unchecked_transaction().map_err(failed)?;
-        transaction.execute_batch(step).map_err(failed)?;
+        transaction.execute_batch(step.tables).map_err(failed)?;
+        (step.rows)(&transaction).map_err(failed)?;
         if from + 1 == SCHEMA_VERSION {
             // Not after the commit: what does not become a store of today stays as it was.
             check::tables(&transaction, path)?;
@@ -54,10 +70,6 @@ pub(super) fn run(connection: &Connection, path: &Path, found: i64) -> Result<()
             .map_err(failed)?;
         transaction.commit().map_err(failed)?;
         tracing::info!(from, to = from + 1, "migrated the store");
-    }
-    if found == 4 {
-        // The ballast file had another name.
-        fs::rename(with_suffix(path, ".reserve"), files::ballast(path)).ok();
     }
     Ok(())
 }

@@ -16,11 +16,11 @@ use crate::store::error::{Operation, StoreError};
 /// WAL mode, so only a checkpoint or a foreign tool can, and briefly.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Statements kept compiled: more than this store has.
+/// Statements kept compiled: more than there are.
 const STATEMENTS: usize = 64;
 
-/// What is kept of a log's file when the log is begun anew, in bytes: what it comes to by itself (4
-/// MiB and a step), and less than the ballast, so that it can be written back on a full disk.
+/// Bytes that the WAL's file keeps when the WAL starts over: what it reaches by itself (4 MiB and a
+/// step), and less than the ballast, so that it can be written back on a full disk.
 pub(super) const WAL_KEPT_BYTES: u64 = 6 << 20;
 
 /// Page cache in KiB: the writer's holds the upper levels of all indexes; a reader reads pages of
@@ -30,7 +30,7 @@ const READER_CACHE_KIB: u32 = 1 << 10;
 
 /// - FULL syncs the WAL at each commit, which is what makes an ack safe.
 /// - SQLite doesn't write the WAL back by itself: the writer does, and sees what fails.
-/// - A WAL that a reader made longer is cut when it is next begun anew.
+/// - A WAL that a reader made longer is cut when it next starts over.
 /// - Cells are checked when a page is read, which finds damage before it spreads.
 fn pragmas(access: Access) -> String {
     let cache_kib = match access {
@@ -115,7 +115,7 @@ pub(super) fn connect(path: &Path, access: Access) -> Result<Connection, StoreEr
     Ok(connection)
 }
 
-/// What becomes of the log when the last connection is closed: kept as it is, or written back into
+/// What happens to the WAL when the last connection is closed: kept as it is, or written back into
 /// the file and removed.
 pub(super) fn keep_wal(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
     connection
@@ -123,7 +123,7 @@ pub(super) fn keep_wal(connection: &Connection, keep: bool) -> rusqlite::Result<
         .map(drop)
 }
 
-/// A copy that `VACUUM INTO` made has no log: there, readers would hold up the writer, and a commit
+/// A copy that `VACUUM INTO` made has no WAL: there, readers would hold up the writer, and a commit
 /// is safe only once the folder is synced too, which SQLite doesn't do.
 fn use_wal(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     let mode = "PRAGMA journal_mode = WAL";
@@ -134,7 +134,7 @@ fn use_wal(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     {
         "wal" => Ok(()),
         other => {
-            let why = format!("kept in journal mode {other}, as its disk allows no log (WAL)");
+            let why = format!("kept in journal mode {other}, as its disk allows no WAL");
             Err(StoreError::Foreign {
                 path: path.to_owned(),
                 why,

@@ -22,6 +22,43 @@ use crate::event::{
 };
 use crate::store::rows::{DeadLetterRow, JournalRow, QuarantineRow, ShownRow, SinkRow};
 
+const PAYLOAD: &str = "SELECT at FROM payloads WHERE key = ?1";
+const RELEASED: &str = "SELECT sort_key, at FROM released WHERE ordering_key = ?1";
+const NOTIFICATION: &str = "SELECT state FROM notifications WHERE id = ?1";
+const MEMBERS: &str = "SELECT notification FROM members WHERE session = ?1";
+const CLIPS: &str = "SELECT url, at FROM clips WHERE session = ?1";
+const TRAITS: &str = "SELECT resource, name, fields FROM traits WHERE resource = ?1 ORDER BY name";
+const JOURNAL: &str = "SELECT sequence, kind, subject, at, line FROM journal WHERE sequence > ?1 \
+     ORDER BY sequence LIMIT ?2";
+const FIRST_SEQUENCE: &str = "SELECT min(sequence) FROM journal";
+const QUARANTINED: &str = "SELECT key, at, reason, detail, platform, message_id, publish_time, \
+     received_at, raw, place FROM quarantine WHERE id = ?1";
+const SHOWN: &str =
+    "SELECT revision, remote_id, state FROM shown WHERE sink = ?1 AND notification = ?2";
+
+/// The newest rows are found from the end, and only they are put in order.
+const NEWEST_QUARANTINED: &str = "SELECT * FROM (SELECT id, received_at, platform, reason, \
+     detail, message_id, place, raw FROM quarantine ORDER BY id DESC LIMIT ?1) ORDER BY id";
+const NEWEST_DEAD_LETTERS: &str = "SELECT * FROM (SELECT id, at, sink, first_sequence, \
+     last_sequence, reason, detail, line FROM dead_letters ORDER BY id DESC LIMIT ?1) ORDER BY id";
+
+/// Those that read a few rows of a large table.
+#[cfg(test)]
+pub(super) const BY_KEY: [&str; 12] = [
+    PAYLOAD,
+    RELEASED,
+    NOTIFICATION,
+    MEMBERS,
+    CLIPS,
+    TRAITS,
+    JOURNAL,
+    FIRST_SEQUENCE,
+    QUARANTINED,
+    SHOWN,
+    NEWEST_QUARANTINED,
+    NEWEST_DEAD_LETTERS,
+];
+
 /// What the engine needs to go on.
 pub(super) fn restored(connection: &Connection) -> Result<Restored> {
     let deadlines = "SELECT id, deadline FROM notifications WHERE deadline IS NOT NULL";
@@ -49,13 +86,12 @@ pub(super) fn restored(connection: &Connection) -> Result<Restored> {
 /// The rows that a step needs.
 pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded> {
     let mut loaded = Loaded::default();
-    let mut payload = connection.prepare_cached("SELECT at FROM payloads WHERE key = ?1")?;
+    let mut payload = connection.prepare_cached(PAYLOAD)?;
     for key in &lookup.payloads {
         let at = payload.query_row([key.0], |row| row.get(0)).optional()?;
         loaded.payloads.extend(at.map(|at| (*key, ClockTime(at))));
     }
-    let mut released =
-        connection.prepare_cached("SELECT sort_key, at FROM released WHERE ordering_key = ?1")?;
+    let mut released = connection.prepare_cached(RELEASED)?;
     for key in &lookup.ordering_keys {
         let row = released.query_row([key], |row| Ok((json(row, 0)?, ClockTime(row.get(1)?))));
         loaded
@@ -81,7 +117,7 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
         };
         loaded.sessions.insert(*key, session);
     }
-    let mut state = connection.prepare_cached("SELECT state FROM notifications WHERE id = ?1")?;
+    let mut state = connection.prepare_cached(NOTIFICATION)?;
     for id in notifications {
         let found = state.query_row([id.0], |row| json(row, 0)).optional()?;
         loaded
@@ -92,17 +128,15 @@ pub(super) fn loaded(connection: &Connection, lookup: &Lookup) -> Result<Loaded>
 }
 
 fn members(connection: &Connection, session: SessionKey) -> Result<BTreeSet<NotificationId>> {
-    let sql = "SELECT notification FROM members WHERE session = ?1";
-    let members = rows(connection, sql, [session.0], |row| {
+    let members = rows(connection, MEMBERS, [session.0], |row| {
         row.get(0).map(NotificationId)
     })?;
     Ok(members.into_iter().collect())
 }
 
 fn clips(connection: &Connection, session: SessionKey) -> Result<BTreeMap<String, ClockTime>> {
-    let sql = "SELECT url, at FROM clips WHERE session = ?1";
     let clip = |row: &Row<'_>| Ok((row.get(0)?, ClockTime(row.get(1)?)));
-    Ok(rows(connection, sql, [session.0], clip)?
+    Ok(rows(connection, CLIPS, [session.0], clip)?
         .into_iter()
         .collect())
 }
@@ -129,11 +163,9 @@ pub(super) fn journal(
     after: u64,
     limit: usize,
 ) -> Result<Vec<JournalRow>> {
-    let sql = "SELECT sequence, kind, subject, at, line FROM journal WHERE sequence > ?1 \
-               ORDER BY sequence LIMIT ?2";
     rows(
         connection,
-        sql,
+        JOURNAL,
         params![integer(after), integer(limit as u64)],
         |row| {
             Ok(JournalRow {
@@ -149,27 +181,28 @@ pub(super) fn journal(
 
 /// The newest messages in quarantine, oldest first.
 pub(super) fn quarantine(connection: &Connection, limit: usize) -> Result<Vec<QuarantineRow>> {
-    let sql = "SELECT * FROM (SELECT id, received_at, platform, reason, detail, message_id, \
-               place, raw FROM quarantine ORDER BY id DESC LIMIT ?1) ORDER BY id";
-    rows(connection, sql, [integer(limit as u64)], |row| {
-        Ok(QuarantineRow {
-            id: row.get(0)?,
-            received_at: row.get(1)?,
-            platform: row.get(2)?,
-            reason: row.get(3)?,
-            detail: row.get(4)?,
-            message_id: row.get(5)?,
-            place: row.get(6)?,
-            raw: row.get(7)?,
-        })
-    })
+    rows(
+        connection,
+        NEWEST_QUARANTINED,
+        [integer(limit as u64)],
+        |row| {
+            Ok(QuarantineRow {
+                id: row.get(0)?,
+                received_at: row.get(1)?,
+                platform: row.get(2)?,
+                reason: row.get(3)?,
+                detail: row.get(4)?,
+                message_id: row.get(5)?,
+                place: row.get(6)?,
+                raw: row.get(7)?,
+            })
+        },
+    )
 }
 
 /// A message in quarantine, as it was put there.
 pub(super) fn quarantined(connection: &Connection, id: i64) -> Result<Option<Quarantined>> {
-    let sql = "SELECT key, at, reason, detail, platform, message_id, publish_time, received_at, \
-               raw, place FROM quarantine WHERE id = ?1";
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(QUARANTINED)?;
     let message = statement.query_row([id], |row| {
         let body: Vec<u8> = row.get(8)?;
         Ok(Quarantined {
@@ -204,22 +237,25 @@ pub(super) fn quarantine_ids(connection: &Connection) -> Result<Vec<i64>> {
 
 /// The newest records that sinks did not get, oldest first.
 pub(super) fn dead_letters(connection: &Connection, limit: usize) -> Result<Vec<DeadLetterRow>> {
-    let sql = "SELECT * FROM (SELECT id, at, sink, first_sequence, last_sequence, reason, detail, \
-               line FROM dead_letters ORDER BY id DESC LIMIT ?1) ORDER BY id";
-    rows(connection, sql, [integer(limit as u64)], |row| {
-        let at = DateTime::from_timestamp_nanos(row.get(1)?);
-        let line: Option<String> = row.get(7)?;
-        Ok(DeadLetterRow {
-            id: row.get(0)?,
-            at: Timestamp::from_utc(at).to_string(),
-            sink: row.get(2)?,
-            first_sequence: row.get::<_, i64>(3)?.unsigned_abs(),
-            last_sequence: row.get::<_, i64>(4)?.unsigned_abs(),
-            reason: row.get(5)?,
-            detail: row.get(6)?,
-            record: line.and_then(|line| RawValue::from_string(line).ok()),
-        })
-    })
+    rows(
+        connection,
+        NEWEST_DEAD_LETTERS,
+        [integer(limit as u64)],
+        |row| {
+            let at = DateTime::from_timestamp_nanos(row.get(1)?);
+            let line: Option<String> = row.get(7)?;
+            Ok(DeadLetterRow {
+                id: row.get(0)?,
+                at: Timestamp::from_utc(at).to_string(),
+                sink: row.get(2)?,
+                first_sequence: row.get::<_, i64>(3)?.unsigned_abs(),
+                last_sequence: row.get::<_, i64>(4)?.unsigned_abs(),
+                reason: row.get(5)?,
+                detail: row.get(6)?,
+                record: line.and_then(|line| RawValue::from_string(line).ok()),
+            })
+        },
+    )
 }
 
 /// Every sink that the store knows, sorted by name.
@@ -240,8 +276,7 @@ pub(super) fn shown(
     sink: &str,
     notification: NotificationId,
 ) -> Result<Option<ShownRow>> {
-    let sql = "SELECT revision, remote_id, state FROM shown WHERE sink = ?1 AND notification = ?2";
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(SHOWN)?;
     let row = statement.query_row(params![sink, notification.0], |row| {
         Ok(ShownRow {
             notification,
@@ -255,7 +290,7 @@ pub(super) fn shown(
 
 /// The number of the oldest record that is kept; `None` if none is.
 pub(super) fn first_sequence(connection: &Connection) -> Result<Option<u64>> {
-    let mut statement = connection.prepare_cached("SELECT min(sequence) FROM journal")?;
+    let mut statement = connection.prepare_cached(FIRST_SEQUENCE)?;
     let first: Option<i64> = statement.query_row([], |row| row.get(0))?;
     Ok(first.map(i64::unsigned_abs))
 }
@@ -272,8 +307,7 @@ pub(super) fn nodes(connection: &Connection) -> Result<Vec<(ResourceName, Arc<No
 
 /// The traits of a resource, sorted by name.
 pub(super) fn traits(connection: &Connection, resource: &ResourceName) -> Result<Vec<TraitRow>> {
-    let sql = "SELECT resource, name, fields FROM traits WHERE resource = ?1 ORDER BY name";
-    rows(connection, sql, [resource.as_str()], trait_row)
+    rows(connection, TRAITS, [resource.as_str()], trait_row)
 }
 
 fn rows<T>(

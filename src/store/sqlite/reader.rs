@@ -24,7 +24,8 @@ const SNAPSHOT_LIMIT: Duration = Duration::from_secs(30);
 /// Steps of SQLite's machine between two looks at the time: some 100 µs.
 const STEPS_PER_LOOK: i32 = 10_000;
 
-/// See the module's documentation.
+/// See the module's documentation. SQLite opened its file for reading alone, and neither it nor a
+/// [`Snapshot`] has a method that writes.
 #[derive(Debug)]
 pub struct Reader {
     connection: Connection,
@@ -36,6 +37,10 @@ pub struct Reader {
 impl Reader {
     /// Opens a store that is there.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
+        Self::limited(path, SNAPSHOT_LIMIT)
+    }
+
+    fn limited(path: &Path, limit: Duration) -> Result<Self, StoreError> {
         if !files::exists(path)? {
             return Err(StoreError::Missing {
                 path: path.to_owned(),
@@ -44,7 +49,7 @@ impl Reader {
         let mut connection = open::connect(path, Access::Read)?;
         let taken = Arc::new(Mutex::new(Stopwatch::start()));
         let watch = Arc::clone(&taken);
-        let is_over = move || lock(&watch).seconds() > SNAPSHOT_LIMIT.as_secs_f64();
+        let is_over = move || lock(&watch).seconds() > limit.as_secs_f64();
         connection
             .progress_handler(STEPS_PER_LOOK, Some(is_over))
             .map_err(|source| from_sqlite(path, Operation::Open, source))?;
@@ -157,5 +162,70 @@ impl Snapshot<'_> {
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
         work(&self.transaction).map_err(|source| from_sqlite(self.path, Operation::Read, source))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::writer::Writer;
+    use super::*;
+    use crate::store::StoreErrorKind;
+
+    /// More than SQLite gets through between two looks at the time.
+    const RECORDS: usize = 20_000;
+
+    /// A store with many records.
+    fn stored(folder: &tempfile::TempDir) -> PathBuf {
+        let path = folder.path().join("hearthd.db");
+        drop(Writer::open(&path).unwrap());
+        let connection = Connection::open(&path).unwrap();
+        let sql = format!(
+            "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT {RECORDS}) \
+             INSERT INTO journal SELECT n, 'event', '', 1, '{{}}' FROM n; \
+             UPDATE meta SET value = {RECORDS} WHERE name = 'last_sequence'"
+        );
+        connection.execute_batch(&sql).unwrap();
+        path
+    }
+
+    #[test]
+    fn a_snapshot_that_takes_too_long_fails_and_a_new_one_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = stored(&folder);
+        let reader = Reader::limited(&path, Duration::ZERO).unwrap();
+        let read = |reader: &Reader, limit| reader.snapshot()?.journal(0, limit);
+        let error = read(&reader, RECORDS).unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Busy, "{error}");
+        assert!(error.to_string().contains("took too long"), "{error}");
+        assert_eq!(read(&reader, 9).unwrap().len(), 9, "what is quick");
+
+        let reader = Reader::open(&path).unwrap();
+        assert_eq!(read(&reader, RECORDS).unwrap().len(), RECORDS);
+    }
+
+    #[test]
+    fn a_reader_can_not_write() {
+        let folder = tempfile::tempdir().unwrap();
+        let reader = Reader::open(&stored(&folder)).unwrap();
+        let written = reader.connection.execute("DELETE FROM journal", []);
+        assert!(written.is_err(), "{written:?}");
+    }
+
+    #[test]
+    fn a_snapshot_is_of_one_moment() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = stored(&folder);
+        let reader = Reader::open(&path).unwrap();
+        let snapshot = reader.snapshot().unwrap();
+        assert_eq!(snapshot.last_sequence().unwrap(), RECORDS as u64);
+        let writer = Connection::open(&path).unwrap();
+        writer
+            .execute_batch("DELETE FROM journal; UPDATE meta SET value = 9")
+            .unwrap();
+        assert_eq!(snapshot.first_sequence().unwrap(), Some(1));
+        assert_eq!(snapshot.last_sequence().unwrap(), RECORDS as u64);
+        drop(snapshot);
+        let snapshot = reader.snapshot().unwrap();
+        assert_eq!(snapshot.first_sequence().unwrap(), None);
     }
 }

@@ -23,7 +23,8 @@ const SET_SINK: &str = "INSERT INTO sinks (name, cursor) VALUES (?1, ?2) \
      coalesce((SELECT min(sequence) - 1 FROM journal), \
          (SELECT value FROM meta WHERE name = 'last_sequence')))";
 
-/// Writes all of it; returns the new rows of the journal, and what admin requests came to.
+/// Writes all of it; returns the new rows of the journal, and how many rows each admin request
+/// changed.
 pub(super) fn commit(connection: &Connection, commit: Commit) -> Result<Committed> {
     let Commit {
         changes: made,

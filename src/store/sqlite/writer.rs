@@ -18,7 +18,7 @@ use crate::store::rows::{
     Commit, Committed, QUARANTINE_MAX_BYTES, Retention, Upkeep, quarantine_bytes,
 };
 
-/// Longest WAL. It comes to some 4 MiB by itself; only a program that reads the store in one go for
+/// Longest WAL. It reaches some 4 MiB by itself; only a program that reads the store in one go for
 /// a long time makes it longer. At this bound nothing is committed until that program has ended.
 const WAL_MAX_BYTES: u64 = 256 << 20;
 
@@ -131,10 +131,14 @@ impl Writer {
             return Ok(Upkeep::default());
         }
         tracing::trace!("trimming");
-        let upkeep = self.trim(now, retention)?;
+        // In a home where nothing happens nothing is committed: without this, a restart would find
+        // the last time in the store so far back that it doubts the wall clock.
+        let upkeep = self.transact(Operation::Trim, |connection| {
+            meta::advance(connection, "clock", now.0)?;
+            trim::all(connection, now, retention, TRIM_ROWS)
+        })?;
         if !upkeep.more {
-            let shortest = retention.horizon.min(retention.journal_age);
-            self.next_trim = now.after(shortest / TRIMS_PER_BOUND);
+            self.next_trim = now.after(retention.shortest() / TRIMS_PER_BOUND);
             self.bytes_since_trim = [0; 2];
         }
         Ok(upkeep)

@@ -18,6 +18,8 @@
  *   SHIM_FAIL=main:N      the Nth sync of its main file does, which ends a checkpoint
  *   SHIM_FULL=FILE        writes to the store fail with ENOSPC while this file exists
  *   SHIM_SYNCED=FOLDER    where the copy is kept
+ *   SHIM_CLOCK=SECONDS    the wall clock is that far ahead (behind, if negative), with or without a
+ *   SHIM_CLOCK_SET=FILE   store, until this file exists: then somebody has set it
  *
  * All kills but that at a line come after a pause, in which the thread stands and the others go on:
  * an ack that was handed over too soon leaves in it.
@@ -42,6 +44,8 @@
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
 /* Acks leave every 100 ms. */
@@ -52,6 +56,8 @@ static const char *name;    /* its last part */
 static const char *line;    /* NULL: counting began at the start */
 static const char *full;    /* NULL: never */
 static const char *synced;  /* NULL: no copy is kept */
+static const char *clock_set; /* NULL: never */
+static time_t clock_ahead;
 static char folder[PATH_MAX];
 static atomic_long lines_left;
 static bool kill_at_line, pause_first;
@@ -267,6 +273,32 @@ int unlink(const char *path) {
     return (int)syscall(SYS_unlink, path);
 }
 
+/* ── the clock ────────────────────────────────────────────────────────────────────────────────── */
+
+int clock_gettime(clockid_t id, struct timespec *now) {
+    int result = (int)syscall(SYS_clock_gettime, id, now);
+    bool is_wall = id == CLOCK_REALTIME || id == CLOCK_REALTIME_COARSE;
+    if (result != 0 || !is_wall || clock_ahead == 0) return result;
+    if (clock_set == NULL || access(clock_set, F_OK) != 0) now->tv_sec += clock_ahead;
+    return result;
+}
+
+int gettimeofday(struct timeval *restrict now, void *restrict zone) {
+    struct timespec exact;
+    (void)zone;
+    int result = clock_gettime(CLOCK_REALTIME, &exact);
+    now->tv_sec = exact.tv_sec;
+    now->tv_usec = exact.tv_nsec / 1000;
+    return result;
+}
+
+time_t time(time_t *now) {
+    struct timespec exact;
+    clock_gettime(CLOCK_REALTIME, &exact);
+    if (now != NULL) *now = exact.tv_sec;
+    return exact.tv_sec;
+}
+
 /* ── the settings ─────────────────────────────────────────────────────────────────────────────── */
 
 /* Sets a counter if the setting is of this kind. */
@@ -277,6 +309,9 @@ static void count_down(const char *setting, const char *kind, atomic_long *count
 }
 
 __attribute__((constructor)) static void begin(void) {
+    const char *ahead = getenv("SHIM_CLOCK");
+    if (ahead != NULL) clock_ahead = atol(ahead);
+    clock_set = getenv("SHIM_CLOCK_SET");
     store = getenv("SHIM_STORE");
     if (store == NULL) return;
     name = strrchr(store, '/') + 1;

@@ -58,6 +58,18 @@ pub(crate) enum Then {
     FailCheckpoint(u32),
 }
 
+/// The environment of a process whose wall clock is `ahead` seconds off, until there is a file
+/// `set`.
+pub(crate) fn wrong_clock(ahead: i64, set: &Path) -> BTreeMap<String, String> {
+    [
+        ("LD_PRELOAD", LIBRARY.to_str().unwrap()),
+        ("SHIM_CLOCK", &ahead.to_string()),
+        ("SHIM_CLOCK_SET", set.to_str().unwrap()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into()
+}
+
 /// A store's disk.
 pub(crate) struct Disk {
     store: PathBuf,

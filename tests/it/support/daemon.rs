@@ -27,6 +27,8 @@ pub(crate) struct Home {
     http_port: u16,
     /// What the service finds in its environment; settings there go before those of the file.
     pub(crate) environment: BTreeMap<String, String>,
+    /// More options of `run`.
+    pub(crate) arguments: Vec<String>,
 }
 
 /// A running service; killed when dropped.
@@ -45,6 +47,7 @@ impl Home {
             folder,
             http_port: free_port(),
             environment,
+            arguments: Vec::new(),
         };
         let settings = format!(
             "[pubsub]\nsubscription = \"{subscription}\"\nmax_lease_extension = \"10s\"\n\
@@ -93,6 +96,7 @@ impl Home {
         let log = self.path(&format!("{run}.log"));
         let child = command(&["run", "--config"])
             .arg(self.path("hearthd.toml"))
+            .args(&self.arguments)
             .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(stdout)

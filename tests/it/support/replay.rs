@@ -190,6 +190,10 @@ impl Run {
         Some((due, self.keep(&committed)))
     }
 
+    pub(crate) fn counts(&self) -> Counts {
+        self.counts
+    }
+
     fn keep(&mut self, committed: &Committed) -> Vec<Value> {
         self.counts.add(&committed.tally);
         let mut records = Vec::new();
