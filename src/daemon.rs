@@ -3,6 +3,7 @@
 //! One thread writes the store (`ingest`); everything else sends it inputs over bounded channels.
 
 mod clock_watch;
+mod error;
 mod gauges;
 mod reload;
 mod signals;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
+pub use self::error::DaemonError;
 pub use self::reload::Reload;
 use self::tasks::{Ended, Tasks};
 use crate::clock::Clock;
@@ -26,10 +28,10 @@ use crate::http::listener::Server;
 use crate::http::ops::{self, Ops};
 use crate::ingest::{self, Admin, Ingest, Inputs, Reports};
 use crate::journal::Journal;
-use crate::metrics::{Metrics, MetricsError};
+use crate::metrics::Metrics;
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
 use crate::sinks::Sink;
-use crate::sources::pubsub::{Source, SourceError};
+use crate::sources::pubsub::Source;
 use crate::sources::{Delivery, SourceChange, SourceEvent, SourceId};
 use crate::store::{Settlement, SinkStart, StoreError, Writer};
 
@@ -50,37 +52,6 @@ const SOURCE_LIMIT: Duration = Duration::from_millis(5500);
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 const SINKS_LIMIT: Duration = Duration::from_secs(2);
 const END_LIMIT: Duration = Duration::from_millis(1200);
-
-/// Why the service can't start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum DaemonError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Source(#[from] SourceError),
-    #[error("failed to listen on {address}: choose another http.listen, or stop what uses it")]
-    Listen {
-        address: std::net::SocketAddr,
-        source: std::io::Error,
-    },
-    #[error("failed to wait for signals")]
-    Signals(#[source] std::io::Error),
-    #[error("failed to start a thread")]
-    Thread(#[source] std::io::Error),
-    /// A task ended, and nobody told it to: a defect.
-    #[error("task {name} ended by itself ({why}): a defect, please report it with the log")]
-    TaskEnded { name: String, why: String },
-    /// Two metrics have one name: a defect.
-    #[error("failed to register the metrics")]
-    Metrics(#[from] MetricsError),
-}
-
-impl DaemonError {
-    /// True if only other settings, or other files that they name, will help.
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Source(error) if error.is_configuration())
-    }
-}
 
 type Outcome = Result<(), DaemonError>;
 

@@ -5,26 +5,24 @@
 //! reaches it over a bounded channel.
 
 mod decoder;
+mod inputs;
 mod lost_acks;
 mod upkeep;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::TimeDelta;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 pub use self::decoder::{DecodedDelivery, decode};
+use self::inputs::Input;
+pub use self::inputs::{Admin, Inputs, Reports};
 use self::lost_acks::LostAcks;
 use self::upkeep::Ballast;
-use crate::admin::{self, Item};
-use crate::clock::Clock;
+use crate::admin;
 use crate::engine::Arrival;
 use crate::event::{ClockTime, ReceivedAt, Timestamp};
-use crate::health::Health;
-use crate::journal::Journal;
-use crate::metrics::Metrics;
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sources::{Delivery, SourceId};
 use crate::store::{Settlement, StoreError};
@@ -41,55 +39,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// Waits between attempts at a store that fails: doubled from the first up to the last, which must
 /// be short enough for `/livez`.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
-
-/// All that can reach the writer.
-#[derive(Debug)]
-enum Input {
-    /// The next batch has begun.
-    Delivered,
-    Settled(Settlement),
-    Admin(Admin),
-    /// A timer, a failed batch, or the tick.
-    Due,
-    /// No message is to be taken any more.
-    Stop,
-    /// Sinks have settled what they will.
-    End,
-    /// The decoder is gone.
-    Closed,
-}
-
-/// A request of an operator, and who waits for what became of it: an error is one of the store.
-#[derive(Debug)]
-pub struct Admin {
-    pub request: admin::Request,
-    pub reply: oneshot::Sender<Result<Vec<Item>, String>>,
-}
-
-/// Where inputs come from.
-#[derive(Debug)]
-pub struct Inputs {
-    /// In order of arrival. Not received from while a batch could not be committed, or while the
-    /// engine has no capacity.
-    pub deliveries: mpsc::Receiver<DecodedDelivery>,
-    pub settled: mpsc::Receiver<Settlement>,
-    pub admin: mpsc::Receiver<Admin>,
-    /// Holds true once no message is to be taken any more.
-    pub stop: watch::Receiver<bool>,
-    /// Set once that is so: from then on the journal grows by nothing but what operators ask for.
-    pub stopped: watch::Sender<bool>,
-    /// Holds true once sinks have settled what they will.
-    pub end: watch::Receiver<bool>,
-}
-
-/// What the writer reports to.
-#[derive(Clone, Debug)]
-pub struct Reports {
-    pub clock: Clock,
-    pub metrics: Arc<Metrics>,
-    pub health: Arc<Health>,
-    pub journal: Arc<Journal>,
-}
 
 /// See the module's documentation.
 #[derive(Debug)]
@@ -292,9 +241,11 @@ impl Ingest {
         };
         let messages = batch.len();
         tracing::debug!(messages, records = committed.records.len(), "committed");
+        // Before the acks: whoever sees those may look at the gauges.
+        self.report(&committed);
+        self.show();
         self.ack(batch, &lags);
         tracing::trace!(messages, "acked");
-        self.report(&committed);
         if let Some((lost, advice)) = self.lost_acks.warning(now) {
             tracing::warn!(
                 lost,
@@ -304,7 +255,8 @@ impl Ingest {
         upkeep::run(&mut self.pipeline, now, &self.reports.metrics)?;
         self.retry = RETRY.0;
         self.reports.health.set_store_works(true);
-        self.show();
+        let bytes = self.pipeline.store().bytes();
+        self.reports.metrics.store.show(bytes);
         Ok(())
     }
 
@@ -370,7 +322,6 @@ impl Ingest {
         if let Some(engine) = self.pipeline.engine() {
             metrics.engine.show(engine);
             metrics.messages.set_imbalance(self.pipeline.imbalance());
-            metrics.store.show(self.pipeline.store().bytes());
         }
     }
 

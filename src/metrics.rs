@@ -135,7 +135,6 @@ mod tests {
             "hearthd_sink_deliveries_total{result=\"ok\",sink=\"out\"} 5",
             "hearthd_sink_deliveries_total{result=\"filtered\",sink=\"out\"} 2",
             "hearthd_sink_failed_attempts_total{sink=\"out\"} 1",
-            "hearthd_sink_up{sink=\"out\"} 0",
         ] {
             let has_it = scrape.lines().any(|line| line == series);
             assert!(has_it, "no {series}\n{scrape}");

@@ -1,18 +1,20 @@
-//! One step: load rows, decide, commit. Also the panic-guarded decoder.
-//! A message that makes either panic goes to quarantine, and the others go on.
+//! One step: load rows, decide, commit. Also the panic-guarded decoder. A message that makes either
+//! panic goes to quarantine, and the others go on.
 //!
 //! Both `run` and `replay` go through it. It commits one step before it takes the next, so what
 //! the engine holds is never ahead of the store by more than the step at hand.
 
 mod decode;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
+pub use self::settings::PipelineSettings;
 use crate::clock::Stopwatch;
 use crate::engine::change::{Changes, Quarantined, Tally};
-use crate::engine::{Arrival, Engine, EngineSettings};
+use crate::engine::{Arrival, Engine};
 use crate::event::{
     ClockTime, Decoded, DedupeKey, Platform, RawMessage, Reason, ReceivedAt, Reject,
 };
@@ -30,14 +32,6 @@ pub const MAX_BATCH: usize = 256;
 /// Most bytes of dead letters that wait for a commit: a receiver that refuses everything makes some
 /// thousand a second, of 2 KiB each.
 const MAX_SETTLED_BYTES: usize = 1 << 20;
-
-/// What the pipeline depends on.
-#[derive(Clone, Debug)]
-pub struct PipelineSettings {
-    pub decode: DecodeSettings,
-    pub engine: EngineSettings,
-    pub retention: Retention,
-}
 
 /// What a step did, now that it is committed.
 #[derive(Debug, Default)]
@@ -398,30 +392,4 @@ impl Pipeline {
 /// A panic that no message is to blame for ends the process: it would come again.
 fn resume_panic(merged: std::thread::Result<Committed>) -> Committed {
     merged.unwrap_or_else(|panic| resume_unwind(panic))
-}
-
-impl From<&crate::config::Settings> for PipelineSettings {
-    fn from(settings: &crate::config::Settings) -> Self {
-        Self {
-            decode: DecodeSettings {
-                enterprise: settings.sdm.enterprise.clone(),
-            },
-            engine: EngineSettings {
-                horizon: settings.dedupe.horizon,
-                dedupe_cache: settings.dedupe.cache_entries,
-                hold: settings.reorder.hold,
-                max_pending: settings.reorder.max_pending_events,
-                threads: crate::engine::notifications::ThreadSettings {
-                    max_alert_age: settings.notifications.max_alert_age,
-                    thread_timeout: settings.notifications.thread_timeout,
-                    session_quiet: settings.notifications.session_quiet,
-                },
-            },
-            retention: Retention {
-                horizon: settings.dedupe.horizon,
-                journal_age: settings.store.journal_max_age,
-                journal_bytes: settings.store.journal_max_size,
-            },
-        }
-    }
 }

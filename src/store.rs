@@ -19,6 +19,7 @@ pub use self::rows::{
     JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, Settlement, ShownRow, SinkRow,
     SinkStart, Upkeep,
 };
+pub use self::sqlite::Lock;
 use crate::engine::change::Quarantined;
 use crate::engine::graph::Node;
 use crate::engine::notifications::Notification;
@@ -38,7 +39,12 @@ pub enum Writer {
 impl Writer {
     /// Opens a store's file, and makes it if there is none.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::Sqlite(Box::new(sqlite::Writer::open(path)?)))
+        Self::open_locked(Lock::take(path)?)
+    }
+
+    /// The same for who has taken the lock before.
+    pub fn open_locked(lock: Lock) -> Result<Self, StoreError> {
+        Ok(Self::Sqlite(Box::new(sqlite::Writer::open(lock)?)))
     }
 
     /// What the engine needs to go on.

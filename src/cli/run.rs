@@ -6,7 +6,7 @@ use std::path::Path;
 use super::settings::ConfigArgs;
 use crate::config::Settings;
 use crate::daemon::{self, Reload};
-use crate::store::Writer;
+use crate::store::{Lock, Writer};
 use crate::telemetry;
 
 /// Options of `hearthd run`.
@@ -32,7 +32,9 @@ pub async fn run(args: &Args, environment: &BTreeMap<String, String>) -> anyhow:
     }
     let path = file.path().map(Path::to_owned);
     let reload = Reload::new(settings.clone(), path, environment.clone(), level);
-    let open = || Writer::open(&settings.store.path);
+    // Before anything else is taken: a second service learns that it is one.
+    let lock = Lock::take(&settings.store.path)?;
+    let open = || Writer::open_locked(lock);
     Ok(daemon::run(&settings, pubsub, open, reload, args.trust_clock).await?)
 }
 

@@ -20,4 +20,4 @@ mod write;
 mod writer;
 
 pub use self::reader::{Reader, Snapshot};
-pub use self::writer::Writer;
+pub use self::writer::{Lock, Writer};

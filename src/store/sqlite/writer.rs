@@ -40,6 +40,23 @@ const FREE_ROWS: usize = 128;
 /// Most goes of freeing space in one call, each some 10 ms: the caller has a service to keep alive.
 const FREE_SLICES: usize = 64;
 
+/// The right to write a store, which one process has at a time.
+#[derive(Debug)]
+pub struct Lock {
+    path: PathBuf,
+    file: File,
+}
+
+impl Lock {
+    /// Takes it, or says who may have it.
+    pub fn take(path: &Path) -> Result<Self, StoreError> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: files::lock(path)?,
+        })
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Writer {
@@ -56,8 +73,9 @@ pub struct Writer {
 
 impl Writer {
     /// Opens a store, and makes it if there is no such file.
-    pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let lock = files::lock(path)?;
+    pub fn open(lock: Lock) -> Result<Self, StoreError> {
+        let Lock { path, file: lock } = lock;
+        let path = &path;
         if !files::exists(path)? {
             open::create(path)?;
         }
