@@ -21,6 +21,10 @@ pub mod store;
 // Out.
 pub mod record;
 
+pub mod query;
+
+pub mod admin;
+
 pub mod sinks;
 
 pub mod http;

@@ -6,6 +6,7 @@
 
 mod error;
 pub mod memory;
+mod pages;
 mod rows;
 pub mod sqlite;
 
@@ -15,8 +16,8 @@ pub use self::error::{Operation, StoreError, StoreErrorKind};
 pub use self::memory::Memory;
 pub use self::rows::{
     Admin, Commit, Committed, DeadLetter, DeadLetterRange, DeadLetterReason, DeadLetterRow,
-    JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, Settlement, ShownRow, SinkRow,
-    SinkStart, Upkeep,
+    JournalRow, QUARANTINE_MAX_BYTES, QuarantineHead, QuarantineRow, Retention, Settlement,
+    ShownRow, SinkRow, SinkStart, Upkeep,
 };
 use crate::engine::change::Quarantined;
 use crate::engine::graph::Node;

@@ -19,6 +19,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use self::input::Disturbance;
 use self::output::Output;
+use super::args::record_kind;
 use crate::cli::{EXIT_BAD_DATA, EXIT_USAGE};
 use crate::config::Settings;
 use crate::engine::Arrival;
@@ -65,11 +66,6 @@ pub struct Args {
     /// Capture files: .jsonl, also .gz or .zst; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-}
-
-fn record_kind(name: &str) -> Result<RecordKind, String> {
-    let choices = RecordKind::ALL.map(RecordKind::as_str).join(", ");
-    RecordKind::parse(name).ok_or_else(|| format!("expected some of {choices}"))
 }
 
 fn rate(text: &str) -> Result<f64, String> {

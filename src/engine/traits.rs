@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -40,6 +41,12 @@ impl Fields {
                 self.0.pop_last();
             }
         }
+    }
+
+    /// Each field's name, its value as JSON text, and the event time at which it was set.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &str, DateTime<Utc>)> {
+        let fields = self.0.iter();
+        fields.map(|(name, held)| (&**name, &*held.value, held.stamp.time))
     }
 
     fn to_json(&self) -> Map<String, Value> {

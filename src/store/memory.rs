@@ -3,6 +3,8 @@
 //! Keeps notifications as the JSON that SQLite would, which is smaller than the value and makes
 //! both stores read back the same.
 
+mod pages;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

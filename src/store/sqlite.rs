@@ -11,6 +11,7 @@ mod mark;
 mod meta;
 mod migrate;
 mod open;
+mod pages;
 mod read;
 mod reader;
 mod trim;

@@ -148,7 +148,7 @@ impl Snapshot<'_> {
         self.read(|connection| read::shown(connection, sink, notification))
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
