@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::engine::graph::{GraphChange, Resource};
+use crate::engine::graph::GraphChange;
 use crate::engine::notifications::Notification;
 use crate::event::{
     Clip, Event, Flag, NotificationId, Object, Payload, Platform, ResourceName, Timestamp,
@@ -256,11 +256,6 @@ pub fn notification_of(line: &str) -> Result<(String, Box<str>), serde_json::Err
 /// JSON texts as one JSON array.
 pub fn array<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     format!("[{}]", texts.collect::<Vec<_>>().join(","))
-}
-
-/// The graph as contract section 4 has it.
-pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
-    serde_json::json!({ "resources": resources.collect::<Vec<_>>() })
 }
 
 /// Writes our own types, whose serialisation can't fail: they have text keys and no foreign code.

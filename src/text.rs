@@ -1,4 +1,4 @@
-//! Texts for people: errors with their causes.
+//! Texts for people: errors with their causes, and what others wrote.
 
 /// An error with its causes, in one line, each part once.
 pub fn error_chain(error: &dyn std::error::Error) -> String {
@@ -14,4 +14,17 @@ pub fn error_chain(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// A text of somebody else, for a terminal: without characters that would move its cursor, change
+/// its colours, or begin a new line.
+pub fn printable(text: &str) -> String {
+    let shown = |character: char| {
+        if character.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            character
+        }
+    };
+    text.chars().map(shown).collect()
 }

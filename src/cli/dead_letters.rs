@@ -11,6 +11,7 @@ use super::set_aside::{self, Args, Task};
 use crate::admin::Collection;
 use crate::query;
 use crate::store::DeadLetterRow;
+use crate::text::printable;
 
 /// Runs the command.
 pub fn run(
@@ -56,6 +57,7 @@ fn line(row: &DeadLetterRow) -> String {
     } else {
         format!("records {first_sequence} to {last_sequence}")
     };
+    let detail = printable(detail);
     let colon = if detail.is_empty() { "" } else { ": " };
     format!("{id}  {at}  {sink}  lost {records}: {reason}{colon}{detail}")
 }

@@ -6,6 +6,7 @@ use std::io::Write;
 use super::args::{Format, StoreArgs};
 use crate::event::ResourceName;
 use crate::query::{self, Device, Field};
+use crate::text::printable;
 
 /// Options of `hearthd device`.
 #[derive(clap::Args, Debug)]
@@ -43,20 +44,21 @@ fn text(device: &Device) -> String {
     let updated_at = resource.updated_at.as_ref();
     let mut text = format!(
         "{}\n  name       {}\n  structure  {}\n  room       {}\n  users      {}\n  updated    {}\n",
-        title.unwrap_or_else(|| resource.name.short_id()),
-        resource.name.as_str(),
+        printable(title.unwrap_or_else(|| resource.name.short_id())),
+        printable(resource.name.as_str()),
         named(place.structure.as_ref(), names.structure.as_deref()),
         named(place.room.as_ref(), names.room.as_deref()),
         resource.users.len(),
         updated_at.map_or("-", |time| time.as_str()),
     );
     for (name, fields) in &device.traits {
-        text += &format!("\n{name}\n");
+        text += &format!("\n{}\n", printable(name));
         let width = fields.keys().map(|name| name.chars().count()).max();
         for (name, field) in fields {
             let Field { value, time } = field;
             let width = width.unwrap_or_default();
-            text += &format!("  {name:width$}  {time}  {}\n", value.get());
+            let name = printable(name);
+            text += &format!("  {name:width$}  {time}  {}\n", printable(value.get()));
         }
     }
     text
@@ -66,7 +68,7 @@ fn text(device: &Device) -> String {
 fn named(resource: Option<&ResourceName>, display_name: Option<&str>) -> String {
     match (resource, display_name) {
         (None, _) => "-".to_owned(),
-        (Some(resource), None) => resource.as_str().to_owned(),
-        (Some(resource), Some(name)) => format!("{name} ({})", resource.as_str()),
+        (Some(resource), None) => printable(resource.as_str()),
+        (Some(resource), Some(name)) => printable(&format!("{name} ({})", resource.as_str())),
     }
 }

@@ -9,6 +9,7 @@ use super::args::StoreArgs;
 use crate::engine::graph::Resource;
 use crate::event::{ResourceKind, ResourceName};
 use crate::query;
+use crate::text::printable;
 
 /// Options of `hearthd graph`.
 #[derive(clap::Args, Debug)]
@@ -54,7 +55,7 @@ fn parent(resource: &Resource) -> Option<&ResourceName> {
 
 fn label(resource: &Resource) -> String {
     let name = resource.place.display_name.as_deref();
-    let name = name.unwrap_or_else(|| resource.name.short_id());
+    let name = printable(name.unwrap_or_else(|| resource.name.short_id()));
     format!("{name} ({})", resource.kind.as_str())
 }
 

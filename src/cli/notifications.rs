@@ -11,6 +11,7 @@ use crate::query::{
 };
 use crate::record;
 use crate::store::{Snapshot, StoreError};
+use crate::text::printable;
 
 /// Options of `hearthd notifications`.
 #[derive(clap::Args, Debug)]
@@ -113,7 +114,8 @@ fn line(item: &NotificationItem, stdout: &mut dyn Write) -> std::io::Result<()> 
     let title = title.unwrap_or_else(|| notification.resource.short_id());
     let state = NotificationState::of(notification);
     let state = state.as_ref();
-    let what = record::body(&notification.kinds);
+    let title = printable(title);
+    let what = printable(&record::body(&notification.kinds));
     let from = &notification.started_at;
     let until = &notification.last_event_at;
     writeln!(stdout, "{from}  {until}  {state:6}  {title}: {what}")

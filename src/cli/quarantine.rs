@@ -14,6 +14,7 @@ use crate::event::{ReceivedAt, Timestamp};
 use crate::pipeline::{Pipeline, PipelineSettings};
 use crate::query;
 use crate::store::{QuarantineHead, Writer};
+use crate::text::printable;
 
 /// Runs the command.
 pub fn run(
@@ -64,6 +65,8 @@ fn line(head: &QuarantineHead) -> String {
         bytes,
     } = head;
     let place = place.as_deref().unwrap_or(message_id);
+    let place = printable(place);
+    let detail = printable(detail);
     format!("{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({bytes} bytes)")
 }
 

@@ -13,6 +13,7 @@ use super::Args;
 use crate::engine::Engine;
 use crate::engine::change::Tally;
 use crate::pipeline::{Committed, Pipeline};
+use crate::query::Graph;
 use crate::record::{self, RecordKind};
 use crate::store::JournalRow;
 
@@ -117,7 +118,8 @@ impl<'a> Output<'a> {
             write_text(path, &record::array(last.values().map(AsRef::as_ref)))?;
         }
         if let Some(path) = &args.graph {
-            write_json(path, &record::graph(resources()))?;
+            let resources = resources().collect();
+            write_json(path, &Graph { resources })?;
         }
         if let Some(path) = &args.summary {
             write_json(path, &self.summary)?;
