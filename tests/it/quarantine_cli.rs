@@ -239,11 +239,12 @@ fn service(kept: &Kept, answers: Vec<(&'static str, String)>) -> JoinHandle<Vec<
 fn a_running_service_is_asked_to_change_its_store() {
     let kept = Kept::new();
     let ok = |body: Value| ("200 OK", body.to_string());
+    let taken_in = |id: i64| json!({"id": id, "outcome": "taken_in"});
     let again = json!({"id": 3, "outcome": "quarantined_again", "newId": 13, "detail": "x: y"});
     for (arguments, answer, expected_request, expected) in [
         (
             &["quarantine", "retry", "1", "2", "3"][..],
-            json!({"items": [{"id": 1, "outcome": "taken_in"}, {"id": 2, "outcome": "missing"}, again]}),
+            json!({"items": [taken_in(1), {"id": 2, "outcome": "missing"}, again]}),
             "POST /v1/quarantine/1,2,3/retry HTTP/1.1",
             "1  was taken in\n2  is not there any more\n3  is in quarantine again as 13: x: y\n",
         ),
@@ -255,7 +256,7 @@ fn a_running_service_is_asked_to_change_its_store() {
         ),
         (
             &["dead-letters", "retry", "7", "8"],
-            json!({"items": [{"id": 7, "outcome": "taken_in"}, {"id": 8, "outcome": "unavailable"}]}),
+            json!({"items": [taken_in(7), {"id": 8, "outcome": "unavailable"}]}),
             "POST /v1/dead-letters/7,8/retry HTTP/1.1",
             "7  was taken in\n8  can't be delivered: its records left the journal\n",
         ),

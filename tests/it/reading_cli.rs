@@ -17,6 +17,9 @@ use super::support::emulator::wait_until;
 /// Longest wait for what takes milliseconds on an idle machine.
 const LIMIT: Duration = Duration::from_secs(30);
 
+/// More lines than a test makes a follower print.
+const LINES_AHEAD: usize = 1000;
+
 struct Kept {
     folder: TempDir,
     store: PathBuf,
@@ -65,7 +68,7 @@ struct Follower {
 impl Follower {
     /// The lines as they come, from a thread, so that waiting for one has a limit.
     fn lines(&mut self) -> Receiver<String> {
-        let (sender, lines) = mpsc::channel();
+        let (sender, lines) = mpsc::sync_channel(LINES_AHEAD);
         let output = self.output.take().unwrap();
         std::thread::spawn(move || {
             for line in BufReader::new(output).lines() {
@@ -343,8 +346,10 @@ fn a_follower_without_a_number_begins_with_what_is_new_and_ends_at_its_limit() {
     let came = wait_until(LIMIT, || {
         second += 1;
         let file = kept.folder.path().join("more.jsonl");
-        let event = json!({"eventId": "e", "timestamp": format!("2025-09-07T08:{:02}:{:02}Z", second / 60, second % 60),
-            "relationUpdate": {"type": "CREATED", "subject": "", "object": "enterprises/p/devices/d"}});
+        let time = format!("2025-09-07T08:{:02}:{:02}Z", second / 60, second % 60);
+        let object = "enterprises/p/devices/d";
+        let relation = json!({"type": "CREATED", "subject": "", "object": object});
+        let event = json!({"eventId": "e", "timestamp": time, "relationUpdate": relation});
         fs::write(&file, event.to_string()).unwrap();
         kept.replay(file.to_str().unwrap());
         follower.child.try_wait().unwrap().is_some()
