@@ -1,42 +1,36 @@
-//! The command line: one file per command, and the exit codes.
+//! The command line: one file per command.
 
+mod args;
 pub mod capture;
 pub mod check;
 pub mod dead_letters;
+pub mod device;
 pub mod doctor;
+pub mod exit;
 pub mod graph;
 pub mod notifications;
 pub mod publish;
 pub mod quarantine;
+pub mod records;
 pub mod replay;
 pub mod run;
+mod service;
+mod set_aside;
 pub mod settings;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use serde::Serialize;
+use anyhow::Context;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::settings::ConfigArgs;
-use crate::config::{Faults, Settings};
+use self::exit::{EXIT_BAD_CONFIG, EXIT_USAGE};
+use crate::config::Faults;
 use crate::daemon::DaemonError;
 use crate::sources::pubsub::SourceError;
-use crate::store::{Reader, StoreError, Writer};
-
-/// The arguments are wrong.
-pub const EXIT_USAGE: u8 = 64;
-
-/// `replay --strict` met bad data.
-pub const EXIT_BAD_DATA: u8 = 65;
-
-/// The settings are wrong.
-pub const EXIT_BAD_CONFIG: u8 = 78;
 
 /// Longest wait at the end of the service for what has had limits of its own before.
 const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
@@ -65,116 +59,16 @@ enum Command {
     Publish(publish::Args),
     /// Show the structures, rooms and devices that a store knows
     Graph(graph::Args),
+    /// Show a device: its place, and its state with times
+    Device(device::Args),
     /// Show the notifications that a store holds
     Notifications(notifications::Args),
+    /// Print the records of a store's journal, and follow it
+    Records(records::Args),
     /// Show, retry or drop the messages that a store holds in quarantine
     Quarantine(quarantine::Args),
-    /// Show or drop the records that sinks lost; what left the journal can't be retried
+    /// Show or drop the records that sinks did not get
     DeadLetters(dead_letters::Args),
-}
-
-/// How a list is shown.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Format {
-    /// For people: a line each, oldest first
-    Text,
-    /// For programs: notifications as one array, everything else as an object a line
-    Json,
-}
-
-/// Which store a reading command looks into.
-#[derive(clap::Args, Debug)]
-pub struct StoreArgs {
-    #[command(flatten)]
-    config: ConfigArgs,
-    /// The store itself, instead of the one in the settings
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
-    store: Option<PathBuf>,
-}
-
-impl StoreArgs {
-    /// Opens the store for reading, beside a running service.
-    fn open(&self, environment: &BTreeMap<String, String>) -> anyhow::Result<Reader> {
-        Ok(match &self.store {
-            Some(path) => Reader::open(path)?,
-            None => Reader::open(&self.config.load(environment)?.store.path)?,
-        })
-    }
-
-    /// Opens the store for writing, with the settings: refused while a service runs on it.
-    fn open_for_writing(
-        &self,
-        environment: &BTreeMap<String, String>,
-    ) -> anyhow::Result<(Writer, Settings)> {
-        let settings = self.config.load(environment)?;
-        let path = self.store.as_ref().unwrap_or(&settings.store.path);
-        // Opening for writing would make one.
-        if !path.exists() {
-            return Err(StoreError::Missing { path: path.clone() }.into());
-        }
-        Ok((Writer::open(path)?, settings))
-    }
-}
-
-/// Which rows are listed, and how.
-#[derive(clap::Args, Debug)]
-struct ListArgs {
-    #[command(flatten)]
-    store: StoreArgs,
-    /// How many to show, the newest ones
-    #[arg(long, value_name = "COUNT", default_value = "1000")]
-    limit: usize,
-    /// How to show them
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
-}
-
-impl ListArgs {
-    /// Writes a line for each row.
-    fn write<R: Serialize>(
-        &self,
-        rows: &[R],
-        for_people: impl Fn(&R) -> String,
-        stdout: &mut dyn Write,
-    ) -> anyhow::Result<()> {
-        for row in rows {
-            match self.format {
-                Format::Text => writeln!(stdout, "{}", for_people(row))?,
-                Format::Json => writeln!(stdout, "{}", serde_json::to_string(row)?)?,
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Which rows are changed.
-#[derive(clap::Args, Debug)]
-struct ChangeArgs {
-    #[command(flatten)]
-    store: StoreArgs,
-    /// Their numbers, as the list shows them
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
-    ids: Vec<i64>,
-    /// All that are there
-    #[arg(long)]
-    all: bool,
-}
-
-impl ChangeArgs {
-    /// The numbers meant. Nothing is changed if one of them is not there.
-    fn choose(&self, there: &[i64]) -> anyhow::Result<Vec<i64>> {
-        if self.all {
-            return Ok(there.to_vec());
-        }
-        match self.ids.iter().find(|id| !there.contains(id)) {
-            Some(missing) => bail!("there is no number {missing}: nothing was changed"),
-            None => Ok(self.ids.clone()),
-        }
-    }
 }
 
 /// Runs the command line; says on standard error what failed, with its causes.
@@ -225,6 +119,14 @@ fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow:
             runtime.shutdown_timeout(SHUTDOWN_LIMIT);
             outcome?;
         }
+        Command::Records(args) => {
+            drop(stdout);
+            let runtime = runtime()?;
+            let outcome = runtime.block_on(records::run(args, environment));
+            // As above.
+            runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+            outcome?;
+        }
         Command::Doctor(args) => {
             return runtime()?.block_on(doctor::run(&args, environment, &mut stdout));
         }
@@ -233,6 +135,7 @@ fn dispatch(command: Command, environment: &BTreeMap<String, String>) -> anyhow:
         Command::Publish(args) => runtime()?.block_on(publish::run(args, environment))?,
         Command::Check(args) => check::run(&args, environment, &mut stdout)?,
         Command::Graph(args) => graph::run(&args, environment, &mut stdout)?,
+        Command::Device(args) => device::run(&args, environment, &mut stdout)?,
         Command::Notifications(args) => notifications::run(&args, environment, &mut stdout)?,
         Command::Quarantine(args) => quarantine::run(&args, environment, &mut stdout)?,
         Command::DeadLetters(args) => dead_letters::run(&args, environment, &mut stdout)?,

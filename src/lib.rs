@@ -30,6 +30,8 @@ pub mod admin;
 // Out.
 pub mod journal;
 
+pub mod query;
+
 pub mod sinks;
 
 pub mod http;

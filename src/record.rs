@@ -7,14 +7,12 @@ mod event;
 mod notification;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use self::event::{EventData, EventEnd};
 use self::notification::NotificationData;
 pub use self::notification::body;
 use crate::engine::draft::{Draft, EventDraft, RelationDraft};
-use crate::engine::graph::Resource;
 use crate::engine::notifications::Notification;
 use crate::event::{Event, NotificationId, Payload, Platform, Rendered, ResourceName, Timestamp};
 
@@ -225,11 +223,6 @@ pub fn notification_of(line: &str) -> Result<(String, Box<str>), serde_json::Err
 /// JSON texts as one JSON array.
 pub fn array<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     format!("[{}]", texts.collect::<Vec<_>>().join(","))
-}
-
-/// The graph as REFERENCE.md, section 4, has it.
-pub fn graph(resources: impl Iterator<Item = Resource>) -> Value {
-    serde_json::json!({ "resources": resources.collect::<Vec<_>>() })
 }
 
 /// Writes our own types, whose serialisation can't fail: they have text keys and no foreign code.

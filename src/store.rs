@@ -6,6 +6,7 @@
 
 mod error;
 pub mod memory;
+mod pages;
 mod rows;
 pub mod sqlite;
 
@@ -16,10 +17,10 @@ pub use self::error::{Operation, StoreError, StoreErrorKind};
 pub use self::memory::Memory;
 pub use self::rows::{
     Admin, Commit, Committed, DeadLetter, DeadLetterRange, DeadLetterReason, DeadLetterRow,
-    JournalRow, QUARANTINE_MAX_BYTES, QuarantineRow, Retention, Settlement, ShownRow, SinkRow,
-    SinkStart, Upkeep,
+    JournalRow, QUARANTINE_MAX_BYTES, QuarantineHead, QuarantineRow, Retention, Settlement,
+    ShownRow, SinkRow, SinkStart, Upkeep,
 };
-pub use self::sqlite::Lock;
+pub use self::sqlite::{Lock, socket_of};
 use crate::engine::change::Quarantined;
 use crate::engine::graph::Node;
 use crate::engine::notifications::Notification;

@@ -1,4 +1,4 @@
-//! Texts for people: errors with their causes, durations, sizes, and values cut to one line.
+//! Texts for people: errors with their causes, durations, sizes, and what others wrote.
 
 use std::time::Duration;
 
@@ -29,6 +29,19 @@ pub(crate) fn quoted(text: &str) -> String {
     let shown: String = text.chars().take(SHOWN_CHARS).collect();
     let cut = if shown.len() < text.len() { "…" } else { "" };
     format!("{shown:?}{cut}")
+}
+
+/// A text of somebody else, for a terminal: without characters that would move its cursor, change
+/// its colours, or begin a new line.
+pub fn printable(text: &str) -> String {
+    let shown = |character: char| {
+        if character.is_control() {
+            char::REPLACEMENT_CHARACTER
+        } else {
+            character
+        }
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A length of time with its unit, such as `30s`. The error says what is expected.

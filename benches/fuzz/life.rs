@@ -13,7 +13,8 @@ use hearthd::engine::{Arrival, Engine, EngineSettings};
 use hearthd::event::{ClockTime, Decoded, DecodedEvent, DedupeKey, RawMessage, Reason};
 use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
 use hearthd::platforms::DecodeSettings;
-use hearthd::record::{self, Record};
+use hearthd::query::Graph;
+use hearthd::record::Record;
 use hearthd::sources::Incoming;
 use hearthd::store::{Memory, Retention, Writer};
 use serde_json::Value;
@@ -300,7 +301,10 @@ impl<'a> Life<'a> {
 
 /// What a restart must bring back.
 fn state(engine: &Engine) -> (String, String, usize, usize) {
-    let graph = record::graph(engine.resources()).to_string();
+    let graph = serde_json::json!(Graph {
+        resources: engine.resources().collect()
+    })
+    .to_string();
     (
         graph,
         engine.traits().to_string(),

@@ -1,15 +1,16 @@
-//! `hearthd dead-letters`: the records that sinks lost.
-//!
-//! Such a record is no longer in the journal, so it can't be delivered again: a range is a note of
-//! the loss, to be dropped once somebody has seen it.
+//! `hearthd dead-letters`: the records that sinks did not get, and why; and what becomes of them.
 
 use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::Subcommand;
 
-use crate::cli::{ChangeArgs, ListArgs};
-use crate::store::{Admin, Commit, DeadLetterRow};
+use super::args::{ChangeArgs, ListArgs};
+use super::set_aside;
+use crate::admin::Collection;
+use crate::query;
+use crate::store::DeadLetterRow;
+use crate::text::printable;
 
 /// Options of `hearthd dead-letters`.
 #[derive(clap::Args, Debug)]
@@ -26,7 +27,7 @@ pub struct Args {
 enum Action {
     /// Show them; the default
     List(ListArgs),
-    /// Forget ranges that somebody has seen; stop the service first
+    /// Forget them for good
     Drop(ChangeArgs),
 }
 
@@ -40,21 +41,7 @@ pub fn run(
         None => list(&args.list, environment, stdout),
         Some(Action::List(args)) => list(args, environment, stdout),
         Some(Action::Drop(args)) => {
-            let (mut store, _) = args.store.open_for_writing(environment)?;
-            let there: Vec<i64> = store
-                .reader()?
-                .snapshot()?
-                .dead_letters(usize::MAX)?
-                .iter()
-                .map(|row| row.id)
-                .collect();
-            let admin = vec![Admin::DropDeadLetters(args.choose(&there)?)];
-            let commit = Commit {
-                admin,
-                ..Commit::default()
-            };
-            let dropped = store.commit(commit)?.affected.iter().sum::<usize>();
-            Ok(writeln!(stdout, "{dropped} ranges dropped")?)
+            set_aside::drop_chosen(args, Collection::DeadLetters, environment, stdout)
         }
     }
 }
@@ -64,12 +51,12 @@ fn list(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let rows = args
-        .store
-        .open(environment)?
-        .snapshot()?
-        .dead_letters(args.limit)?;
-    args.write(&rows, line, stdout)
+    let reader = args.store.open(environment)?;
+    let snapshot = reader.snapshot()?;
+    let rows = set_aside::newest(args.limit, |before, size| {
+        query::dead_letters(&snapshot, before, size)
+    })?;
+    set_aside::write(args.format, &rows, line, stdout)
 }
 
 fn line(row: &DeadLetterRow) -> String {
@@ -80,7 +67,15 @@ fn line(row: &DeadLetterRow) -> String {
         first_sequence,
         last_sequence,
         reason,
-        ..
+        detail,
+        record: _,
     } = row;
-    format!("{id}  {at}  {sink}  lost records {first_sequence} to {last_sequence}: {reason}")
+    let records = if first_sequence == last_sequence {
+        format!("record {first_sequence}")
+    } else {
+        format!("records {first_sequence} to {last_sequence}")
+    };
+    let detail = printable(detail);
+    let colon = if detail.is_empty() { "" } else { ": " };
+    format!("{id}  {at}  {sink}  lost {records}: {reason}{colon}{detail}")
 }

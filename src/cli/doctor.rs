@@ -19,7 +19,7 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use google_cloud_auth::credentials::Credentials;
 
 use self::line::{Line, Verdict};
-use crate::cli::EXIT_BAD_CONFIG;
+use super::exit::EXIT_BAD_CONFIG;
 use crate::cli::settings::ConfigArgs;
 use crate::clock::Clock;
 use crate::config::{self, Endpoint, Log, LogLevel, Pubsub, Settings, SinkKind};

@@ -5,12 +5,18 @@ use std::io::Write;
 
 use clap::Subcommand;
 
-use crate::cli::{ChangeArgs, ListArgs};
+use super::args::{ChangeArgs, Format, ListArgs};
+use super::service::Target;
+use super::set_aside;
+use crate::admin::{self, Collection, Request};
 use crate::clock::Clock;
+use crate::config::Settings;
 use crate::engine::Engine;
 use crate::event::{ReceivedAt, Timestamp};
-use crate::pipeline::{Committed, Pipeline, PipelineSettings};
-use crate::store::{Admin, Commit, QuarantineRow, StoreError, Writer};
+use crate::pipeline::{Pipeline, PipelineSettings};
+use crate::query;
+use crate::store::{QuarantineHead, Writer};
+use crate::text::printable;
 
 /// Options of `hearthd quarantine`.
 #[derive(clap::Args, Debug)]
@@ -27,10 +33,9 @@ pub struct Args {
 enum Action {
     /// Show them; the default
     List(ListArgs),
-    /// Take messages in again, as if they came now, once an upgrade can decode them; stop the
-    /// service first
+    /// Take messages in again, as if they came now, once an upgrade can decode them
     Retry(ChangeArgs),
-    /// Forget messages for good; stop the service first
+    /// Forget them for good
     Drop(ChangeArgs),
 }
 
@@ -45,14 +50,7 @@ pub fn run(
         Some(Action::List(args)) => list(args, environment, stdout),
         Some(Action::Retry(args)) => retry(args, environment, stdout),
         Some(Action::Drop(args)) => {
-            let (mut store, _) = args.store.open_for_writing(environment)?;
-            let ids = args.choose(&ids(&store)?)?;
-            let commit = Commit {
-                admin: vec![Admin::DropQuarantined(ids)],
-                ..Commit::default()
-            };
-            let dropped = store.commit(commit)?.affected.iter().sum::<usize>();
-            Ok(writeln!(stdout, "{dropped} messages dropped")?)
+            set_aside::drop_chosen(args, Collection::Quarantine, environment, stdout)
         }
     }
 }
@@ -62,16 +60,25 @@ fn list(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let rows = args
-        .store
-        .open(environment)?
-        .snapshot()?
-        .quarantine(args.limit)?;
-    args.write(&rows, line, stdout)
+    let reader = args.store.open(environment)?;
+    let snapshot = reader.snapshot()?;
+    let heads = set_aside::newest(args.limit, |before, size| {
+        query::quarantine(&snapshot, before, size)
+    })?;
+    if args.format == Format::Text {
+        return set_aside::write(args.format, &heads, line, stdout);
+    }
+    // With their bodies, one at a time: together they may have 256 MiB.
+    for head in heads {
+        if let Some(row) = snapshot.quarantine_row(head.id)? {
+            writeln!(stdout, "{}", serde_json::to_string(&row)?)?;
+        }
+    }
+    Ok(())
 }
 
-fn line(row: &QuarantineRow) -> String {
-    let QuarantineRow {
+fn line(head: &QuarantineHead) -> String {
+    let QuarantineHead {
         id,
         received_at,
         platform,
@@ -79,52 +86,51 @@ fn line(row: &QuarantineRow) -> String {
         detail,
         message_id,
         place,
-        raw,
-    } = row;
+        bytes,
+    } = head;
     let place = place.as_deref().unwrap_or(message_id);
-    format!(
-        "{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({} bytes)",
-        raw.len()
-    )
+    let place = printable(place);
+    let detail = printable(detail);
+    format!("{id}  {received_at}  {platform}  {place}  {reason}: {detail} ({bytes} bytes)")
 }
 
-/// Runs each message through the pipeline, and says what became of it.
 fn retry(
     args: &ChangeArgs,
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    let (store, settings) = args.store.open_for_writing(environment)?;
-    let ids = args.choose(&ids(&store)?)?;
-    let settings = PipelineSettings::from(&settings);
+    let (target, ids) = set_aside::choose(args, Collection::Quarantine, environment)?;
+    match target {
+        Target::Offline(offline) => {
+            let (store, settings) = *offline;
+            retry_offline(store, &settings, &ids, stdout)
+        }
+        Target::Service(client) => {
+            let items = client.retry(Collection::Quarantine, &ids)?;
+            let mut items = items.iter();
+            Ok(items.try_for_each(|item| set_aside::tell(item, stdout))?)
+        }
+    }
+}
+
+/// Runs each message through the pipeline, and says what became of it.
+fn retry_offline(
+    store: Writer,
+    settings: &Settings,
+    ids: &[i64],
+    stdout: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let settings = PipelineSettings::from(settings);
     let shortest = settings.retention.shortest();
     let mut pipeline = Pipeline::open(store, settings)?;
     let stored = pipeline.engine().map(Engine::clock).unwrap_or_default();
     let clock = Clock::resume(stored, shortest);
     for id in ids {
+        let request = Request::RetryQuarantined(vec![*id]);
         let received_at = ReceivedAt(Timestamp::from_utc(clock.wall_now()));
-        // `None` can't be: the row was there, and the store's lock is ours.
-        if let Some(committed) = pipeline.retry(id, received_at, clock.now())? {
-            writeln!(stdout, "{id}  {}", outcome(&committed, pipeline.store())?)?;
-        }
+        let done = admin::run(&mut pipeline, &request, &received_at, clock.now())?;
+        let mut items = done.items.iter();
+        items.try_for_each(|item| set_aside::tell(item, stdout))?;
     }
     Ok(())
-}
-
-fn outcome(committed: &Committed, store: &Writer) -> Result<String, StoreError> {
-    let tally = committed.tally.all();
-    if tally.quarantined_total() > 0 {
-        let newest = store.reader()?.snapshot()?.quarantine(1)?;
-        let rows: Vec<String> = newest.iter().map(line).collect();
-        return Ok(format!("is in quarantine again: {}", rows.join("")));
-    }
-    if tally.duplicates > 0 {
-        return Ok("is a duplicate: its payload came in by another way since".to_owned());
-    }
-    Ok("was taken in".to_owned())
-}
-
-/// The numbers of all messages.
-fn ids(store: &Writer) -> Result<Vec<i64>, StoreError> {
-    store.reader()?.snapshot()?.quarantine_ids()
 }

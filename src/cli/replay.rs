@@ -17,12 +17,12 @@ use anyhow::Context;
 use clap::Args as _;
 use clap::error::ErrorKind;
 use indicatif::{ProgressBar, ProgressStyle};
-use strum::VariantArray as _;
 
 use self::input::Disturbance;
 use self::output::Output;
+use super::args::record_kind;
+use super::exit::{EXIT_BAD_DATA, EXIT_USAGE};
 use crate::cli::settings::ConfigArgs;
-use crate::cli::{EXIT_BAD_DATA, EXIT_USAGE};
 use crate::engine::Arrival;
 use crate::event::{ClockTime, Decoded, RawMessage};
 use crate::pipeline::{MAX_BATCH, Pipeline, PipelineSettings};
@@ -66,16 +66,6 @@ pub struct Args {
     /// Capture files: .jsonl, also .gz or .zst; - is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-}
-
-fn record_kind(name: &str) -> Result<RecordKind, String> {
-    name.parse().map_err(|_| {
-        let choices: Vec<_> = RecordKind::VARIANTS
-            .iter()
-            .map(|kind| kind.as_str())
-            .collect();
-        format!("expected some of {}", choices.join(", "))
-    })
 }
 
 fn rate(text: &str) -> Result<f64, String> {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -75,6 +76,12 @@ impl<'de> Deserialize<'de> for Fields {
 }
 
 impl Fields {
+    /// Each field's name, its value as JSON text, and the event time at which it was set.
+    pub fn values(&self) -> impl Iterator<Item = (&str, &str, DateTime<Utc>)> {
+        let fields = self.0.0.iter();
+        fields.map(|(name, held)| (&**name, &*held.value, held.stamp.time))
+    }
+
     fn write(&mut self, stamp: &Arc<Stamp>, update: &TraitUpdate, texts: &mut Pool<str>) {
         for (field, value) in &update.fields {
             let value = shared(value, texts);

@@ -3,6 +3,7 @@
 //! Keeps notifications as the JSON that SQLite would, which is smaller than the value and makes
 //! both stores read back the same.
 
+mod pages;
 mod rows;
 mod trim;
 mod write;

@@ -261,6 +261,21 @@ impl QuarantineRow {
     }
 }
 
+/// A message in quarantine without its body, which may have a MiB.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct QuarantineHead {
+    pub id: i64,
+    pub received_at: String,
+    pub platform: String,
+    pub reason: String,
+    pub detail: String,
+    pub message_id: String,
+    pub place: Option<String>,
+    /// Bytes of the body.
+    pub bytes: u64,
+}
+
 fn as_base64<S: serde::Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
     use base64::Engine as _;
     to.serialize_str(&base64::engine::general_purpose::STANDARD.encode(bytes))

@@ -11,6 +11,7 @@ mod mark;
 mod meta;
 mod migrate;
 mod open;
+mod pages;
 #[cfg(test)]
 mod plans;
 mod read;
@@ -19,5 +20,6 @@ mod trim;
 mod write;
 mod writer;
 
+pub use self::files::socket_of;
 pub use self::reader::{Reader, Snapshot};
 pub use self::writer::{Lock, Writer};

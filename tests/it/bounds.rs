@@ -9,7 +9,8 @@ use hearthd::engine::traits::{Fields, TraitRow};
 use hearthd::engine::{Arrival, Engine, Loaded, Lookup, MAX_RESOURCES, Restored};
 use hearthd::event::{ClockTime, ResourceName, SessionKey};
 use hearthd::pipeline::Pipeline;
-use hearthd::record::{self, Record};
+use hearthd::query::Graph;
+use hearthd::record::Record;
 use hearthd::sources::capture::Reader;
 use serde_json::{Value, json};
 
@@ -55,7 +56,12 @@ fn a_full_graph_tracks_no_more_resources_and_says_so() {
         flags(&mut engine, "enterprises/p/devices/more"),
         json!(["untracked_resource"])
     );
-    assert_eq!(record::graph(engine.resources()), json!({"resources": []}));
+    assert_eq!(
+        json!(Graph {
+            resources: engine.resources().collect()
+        }),
+        json!({"resources": []})
+    );
     assert_eq!(engine.traits(), json!({}));
 }
 

@@ -28,6 +28,10 @@ mod poison;
 #[cfg(test)]
 mod quarantine_cli;
 #[cfg(test)]
+mod query;
+#[cfg(test)]
+mod reading_cli;
+#[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod reload;

@@ -1,10 +1,13 @@
 //! `hearthd quarantine` and `hearthd dead-letters`: what is listed, retried and dropped.
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
 
 use hearthd::store::Writer;
 use rusqlite::{Connection, params};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::support::command::{Done, fixture, hearthd};
@@ -56,6 +59,21 @@ impl Kept {
     /// Changes the file behind hearthd's back.
     fn connection(&self) -> Connection {
         Connection::open(&self.store).unwrap()
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.store.with_extension("db.sock")
+    }
+
+    /// One that the receiver refused, a range, and one that left the journal: 7 to 9.
+    fn add_dead_letters(&self) {
+        let sql = "REPLACE INTO dead_letters (id, at, sink, first_sequence, last_sequence, \
+                   reason, detail, line) VALUES \
+                   (7, ?1, 'out', 5, 5, 'refused', '410 Gone' || char(27) || '[2J', '{\"id\":\"r\"}'), \
+                   (8, ?1, 'out', 8, 10, 'journal_full', '', NULL), \
+                   (9, ?1, 'other', 5, 5, 'journal_expired', '', NULL)";
+        let at = 1_700_000_000_000_000_000_i64;
+        self.connection().execute(sql, [at]).unwrap();
     }
 
     /// Puts another message into a row: one that an older hearthd could not decode, and this can.
@@ -154,11 +172,11 @@ fn what_is_still_bad_stays_with_its_new_reason() {
         .unwrap();
     let done = kept.run(&["quarantine", "retry", "1"]).ok();
     assert!(
-        done.stdout.starts_with("1  is in quarantine again: 13  "),
+        done.stdout
+            .starts_with("1  is in quarantine again as 13: not_json: "),
         "{}",
         done.stdout
     );
-    assert!(done.stdout.contains("not_json: "), "{}", done.stdout);
     assert_eq!(kept.ids(&["quarantine"]), (2..=13).collect::<Vec<_>>());
     // Nothing is retried twice, and nothing is lost.
     let done = kept.run(&["quarantine", "retry", "--all"]).ok();
@@ -167,28 +185,132 @@ fn what_is_still_bad_stays_with_its_new_reason() {
 }
 
 #[test]
-fn nothing_is_changed_beside_a_running_service() {
+fn nothing_is_changed_beside_a_process_that_can_not_be_asked() {
     let kept = Kept::new();
     let writer = Writer::open(&kept.store).unwrap();
-    for arguments in [
-        &["quarantine", "retry", "1"][..],
-        &["quarantine", "drop", "--all"],
-        &["dead-letters", "drop", "--all"],
+    for (is_left_behind, expected) in [
+        (
+            false,
+            "hearthd.db.sock by which that process could be asked",
+        ),
+        (true, "failed to ask the service at "),
     ] {
-        let done = kept.run(arguments);
-        assert_eq!(
-            (done.code, done.stdout.as_str()),
-            (1, ""),
-            "{}",
-            done.stderr
-        );
-        assert!(
-            done.stderr.contains("stop that one first"),
-            "{}",
-            done.stderr
-        );
+        if is_left_behind {
+            // As a service leaves it that was killed.
+            drop(UnixListener::bind(kept.socket()).unwrap());
+        }
+        for arguments in [
+            &["quarantine", "retry", "1"][..],
+            &["quarantine", "drop", "--all"],
+        ] {
+            let done = kept.run(arguments);
+            assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+            assert!(done.stderr.contains(expected), "{}", done.stderr);
+            let locked = done.stderr.contains("stop that one first");
+            assert_eq!(locked, !is_left_behind, "{}", done.stderr);
+        }
     }
     assert_eq!(kept.ids(&["quarantine"]).len(), 12);
+    drop(writer);
+}
+
+/// A service that answers these in turn; returns what it was asked.
+fn service(kept: &Kept, answers: Vec<(&'static str, String)>) -> JoinHandle<Vec<String>> {
+    let listener = UnixListener::bind(kept.socket()).unwrap();
+    std::thread::spawn(move || {
+        let mut asked = Vec::new();
+        for (status, body) in answers {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = BufReader::new(stream.try_clone().unwrap()).lines();
+            asked.push(request.next().unwrap().unwrap());
+            while !request.next().unwrap().unwrap().is_empty() {}
+            let length = body.len();
+            write!(
+                stream,
+                "HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+            )
+            .unwrap();
+        }
+        asked
+    })
+}
+
+#[test]
+fn a_running_service_is_asked_to_change_its_store() {
+    let kept = Kept::new();
+    let ok = |body: Value| ("200 OK", body.to_string());
+    let taken_in = |id: i64| json!({"id": id, "outcome": "taken_in"});
+    let again = json!({"id": 3, "outcome": "quarantined_again", "newId": 13, "detail": "x: y"});
+    for (arguments, answer, expected_request, expected) in [
+        (
+            &["quarantine", "retry", "1", "2", "3"][..],
+            json!({"items": [taken_in(1), {"id": 2, "outcome": "missing"}, again]}),
+            "POST /v1/quarantine/1,2,3/retry HTTP/1.1",
+            "1  was taken in\n2  is not there any more\n3  is in quarantine again as 13: x: y\n",
+        ),
+        (
+            &["quarantine", "drop", "4"],
+            json!({"items": [{"id": 4, "outcome": "dropped"}]}),
+            "DELETE /v1/quarantine/4 HTTP/1.1",
+            "1 message dropped\n",
+        ),
+        (
+            &["dead-letters", "retry", "7", "8"],
+            json!({"items": [taken_in(7), {"id": 8, "outcome": "unavailable"}]}),
+            "POST /v1/dead-letters/7,8/retry HTTP/1.1",
+            "7  was taken in\n8  can't be delivered: its records left the journal\n",
+        ),
+    ] {
+        kept.add_dead_letters();
+        let writer = Writer::open(&kept.store).unwrap();
+        let asked = service(&kept, vec![ok(answer)]);
+        let done = kept.run(arguments).ok();
+        assert_eq!(done.stdout, expected);
+        assert_eq!(asked.join().unwrap(), [expected_request]);
+        std::fs::remove_file(kept.socket()).unwrap();
+        drop(writer);
+    }
+    assert_eq!(kept.ids(&["quarantine"]).len(), 12, "it was only asked");
+}
+
+#[test]
+fn a_service_is_asked_for_at_most_256_at_once_and_may_refuse() {
+    let kept = Kept::new();
+    let sql = "WITH RECURSIVE n (n) AS (SELECT 13 UNION ALL SELECT n + 1 FROM n WHERE n < 300) \
+               INSERT INTO quarantine SELECT n, at, received_at, publish_time, platform, reason, \
+               detail, message_id, place, raw, key, bytes FROM quarantine, n WHERE id = 1";
+    kept.connection().execute(sql, []).unwrap();
+    let writer = Writer::open(&kept.store).unwrap();
+    let dropped = |ids: std::ops::RangeInclusive<i64>| {
+        let items: Vec<_> = ids
+            .map(|id| json!({"id": id, "outcome": "dropped"}))
+            .collect();
+        json!({"items": items}).to_string()
+    };
+    let problem = json!({"title": "Not now", "status": 503, "detail": "the disk is full"});
+    let answers = vec![
+        ("200 OK", dropped(1..=256)),
+        ("200 OK", dropped(257..=300)),
+        ("200 OK", dropped(1..=256)),
+        ("503 Service Unavailable", problem.to_string()),
+        ("404 Not Found", String::new()),
+        ("200 OK", "hello".to_owned()),
+    ];
+    let asked = service(&kept, answers);
+    let done = kept.run(&["quarantine", "drop", "--all"]).ok();
+    assert_eq!(done.stdout, "300 messages dropped\n");
+    for expected in [
+        "256 of 300 are done: it answered 503 Service Unavailable: the disk is full\n",
+        "0 of 300 are done: it answered 404 Not Found \n",
+        "0 of 300 are done: it answered what this hearthd doesn't know",
+    ] {
+        let done = kept.run(&["quarantine", "drop", "--all"]);
+        assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+        assert!(done.stderr.contains(expected), "{}", done.stderr);
+    }
+    let asked = asked.join().unwrap();
+    let counts: Vec<_> = asked.iter().map(|line| line.split(',').count()).collect();
+    assert_eq!(counts, [256, 44, 256, 44, 256, 256]);
     drop(writer);
 }
 
@@ -211,25 +333,53 @@ fn a_missing_store_is_not_made_by_a_change() {
 #[test]
 fn dead_letters_are_listed_and_dropped() {
     let kept = Kept::new();
-    for (sink, first) in [("out", 1), ("out", 8), ("other", 5)] {
-        let sql = "INSERT INTO dead_letters (at, sink, first_sequence, last_sequence, reason) \
-                   VALUES (1700000000000000000, ?1, ?2, ?2 + 2, 'journal_full')";
-        kept.connection()
-            .execute(sql, params![sink, first])
-            .unwrap();
-    }
-    let text = kept.run(&["dead-letters"]).ok().stdout;
-    let first = "1  2023-11-14T22:13:20.000Z  out  lost records 1 to 3: journal_full\n";
-    assert!(text.starts_with(first), "{text}");
-    assert_eq!(kept.ids(&["dead-letters", "list"]), [1, 2, 3]);
-    let done = kept.run(&["dead-letters", "drop", "2"]).ok();
-    assert_eq!(done.stdout, "1 ranges dropped\n");
-    assert_eq!(kept.ids(&["dead-letters"]), [1, 3]);
-    kept.run(&["dead-letters", "drop", "--all"]).ok();
-    assert!(kept.ids(&["dead-letters"]).is_empty());
+    kept.add_dead_letters();
+    let expected = "\
+7  2023-11-14T22:13:20.000Z  out  lost record 5: refused: 410 Gone\u{fffd}[2J
+8  2023-11-14T22:13:20.000Z  out  lost records 8 to 10: journal_full
+9  2023-11-14T22:13:20.000Z  other  lost record 5: journal_expired
+";
+    assert_eq!(kept.run(&["dead-letters"]).ok().stdout, expected);
+    assert_eq!(kept.ids(&["dead-letters", "list"]), [7, 8, 9]);
+    assert_eq!(kept.ids(&["dead-letters", "--limit", "2"]), [8, 9]);
+    let json_lines = kept.run(&["dead-letters", "--format", "json"]).ok().stdout;
+    let rows = json_lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let rows: Vec<_> = rows.collect();
+    let expected = json!({"id": 7, "at": "2023-11-14T22:13:20.000Z", "sink": "out",
+        "firstSequence": 5, "lastSequence": 5, "reason": "refused",
+        "detail": "410 Gone\u{1b}[2J", "record": {"id": "r"}});
+    assert_eq!(rows[0], expected);
     assert_eq!(
-        kept.run(&["dead-letters", "retry", "1"]).code,
-        64,
-        "there is nothing to retry"
+        (&rows[1]["detail"], &rows[1]["record"]),
+        (&json!(""), &Value::Null)
     );
+    let done = kept.run(&["dead-letters", "retry", "7"]);
+    assert_eq!((done.code, done.stdout.as_str()), (1, ""));
+    assert!(
+        done.stderr.contains("no service runs on this store"),
+        "{}",
+        done.stderr
+    );
+    let done = kept.run(&["dead-letters", "drop", "8"]).ok();
+    assert_eq!(done.stdout, "1 dead letter dropped\n");
+    assert_eq!(kept.ids(&["dead-letters"]), [7, 9]);
+    let done = kept.run(&["dead-letters", "drop", "--all"]).ok();
+    assert_eq!(done.stdout, "2 dead letters dropped\n");
+    assert!(kept.ids(&["dead-letters"]).is_empty());
+}
+
+#[test]
+fn a_list_as_text_reads_no_bodies() {
+    let kept = Kept::new();
+    let sql = "UPDATE quarantine SET raw = zeroblob(1 << 20), bytes = 1 << 20";
+    kept.connection().execute(sql, []).unwrap();
+    let shown = kept.run(&["quarantine"]).ok().stdout;
+    assert_eq!(shown.matches("(1048576 bytes)").count(), 12);
+    let bodies = kept
+        .run(&["quarantine", "--format", "json", "--limit", "1"])
+        .ok()
+        .stdout;
+    assert!(bodies.len() > 1 << 20);
 }

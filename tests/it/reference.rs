@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use hearthd::cli::{EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_USAGE};
+use hearthd::cli::exit::{EXIT_BAD_CONFIG, EXIT_BAD_DATA, EXIT_USAGE};
 use hearthd::event::Platform;
 use hearthd::metrics::Metrics;
 use hearthd::sources::SourceId;

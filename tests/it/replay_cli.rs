@@ -333,3 +333,32 @@ fn succeeds_soon(mut child: Child) {
     child.kill().ok();
     assert!(status.is_some_and(|status| status.success()), "{status:?}");
 }
+
+#[test]
+fn the_files_it_writes_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let paths = ["final", "graph", "summary"].map(|name| folder.path().join(name));
+    // One is there already, for everybody.
+    fs::write(&paths[0], "old").unwrap();
+    fs::set_permissions(&paths[0], fs::Permissions::from_mode(0o644)).unwrap();
+    let [last, graph, summary] = paths.clone().map(path_text);
+    let options = ["--final", &last, "--graph", &graph, "--summary", &summary];
+    replay(&options, &fixture("scenarios/s1_doorbell_with_clip.jsonl")).ok();
+    for path in paths {
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+        read_json::<Value>(&path);
+    }
+    let device = ["--graph", "/dev/null"];
+    let mode = || {
+        Path::new("/dev/null")
+            .metadata()
+            .unwrap()
+            .permissions()
+            .mode()
+    };
+    let before = mode();
+    replay(&device, &fixture("scenarios/s1_doorbell_with_clip.jsonl")).ok();
+    assert_eq!(mode(), before);
+}

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use hearthd::cli::{EXIT_BAD_CONFIG, EXIT_USAGE};
+use hearthd::cli::exit::{EXIT_BAD_CONFIG, EXIT_USAGE};
 use hearthd::config::Settings;
 use tempfile::TempDir;
 

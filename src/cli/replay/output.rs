@@ -1,7 +1,9 @@
 //! What `replay` writes: records as they are committed, and at the end the files asked for.
 
 use std::collections::BTreeMap;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::Context;
@@ -11,13 +13,17 @@ use super::Args;
 use crate::engine::Engine;
 use crate::engine::change::Tally;
 use crate::pipeline::{Committed, Pipeline};
+use crate::query::Graph;
 use crate::record::{self, RecordKind};
 use crate::store::JournalRow;
 
 /// Bytes gathered before they are written: a pipe takes 64 KiB at once.
 const BUFFER: usize = 1 << 16;
 
-/// The counters of section 5 of REFERENCE.md.
+/// Readable and writable by the owner.
+const OWNER_ONLY: u32 = 0o600;
+
+/// The counters of REFERENCE.md section 5.
 #[derive(Serialize, Default)]
 struct Summary {
     /// Lines, and what was pending at the start, as a running service counts it: all of that ends
@@ -113,7 +119,8 @@ impl<'a> Output<'a> {
             write_text(path, &record::array(last.values().map(AsRef::as_ref)))?;
         }
         if let Some(path) = &args.graph {
-            write_json(path, &record::graph(resources()))?;
+            let resources = resources().collect();
+            write_json(path, &Graph { resources })?;
         }
         if let Some(path) = &args.summary {
             write_json(path, &self.summary)?;
@@ -152,7 +159,21 @@ fn write_json(path: &Path, value: &impl Serialize) -> anyhow::Result<()> {
     write_text(path, &serde_json::to_string(value)?)
 }
 
+/// Writes a file for its owner alone: it holds user ids and addresses of clips. One that is there
+/// is made so before it is written; pipes and devices stay as they are.
 fn write_text(path: &Path, text: &str) -> anyhow::Result<()> {
-    std::fs::write(path, format!("{text}\n"))
-        .with_context(|| format!("failed to write {}", path.display()))
+    let write = || {
+        let mut options = OpenOptions::new();
+        let options = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(OWNER_ONLY);
+        let mut file = options.open(path)?;
+        if file.metadata()?.is_file() {
+            file.set_permissions(Permissions::from_mode(OWNER_ONLY))?;
+        }
+        writeln!(file, "{text}")
+    };
+    write().with_context(|| format!("failed to write {}", path.display()))
 }

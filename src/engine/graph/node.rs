@@ -39,6 +39,17 @@ impl Node {
         }
     }
 
+    /// The resources whose rows decide, beside its own, where the resource `name` of this row is.
+    pub fn parents(&self, name: &ResourceName) -> Vec<ResourceName> {
+        let structure = self.structure.as_ref().map(|register| &register.value);
+        let room = self.room.as_ref().and_then(|room| room.value.as_ref());
+        let of_room = room.unwrap_or(name).structure_of_room();
+        [structure.cloned(), room.cloned(), of_room]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
     pub(super) fn is_there(&self) -> bool {
         self.seen.is_some() && self.seen > self.gone
     }

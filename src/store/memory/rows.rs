@@ -202,7 +202,10 @@ fn trait_row(((resource, name), fields): (&(ResourceName, Arc<str>), &Fields)) -
     }
 }
 
-fn parse(id: NotificationId, row: &StoredNotification) -> Result<Notification, StoreError> {
+pub(super) fn parse(
+    id: NotificationId,
+    row: &StoredNotification,
+) -> Result<Notification, StoreError> {
     serde_json::from_str(&row.state).map_err(|source| StoreError::BadRow {
         table: "notifications",
         key: id.to_string(),

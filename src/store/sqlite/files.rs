@@ -99,7 +99,7 @@ pub(super) fn ballast(store: &Path) -> PathBuf {
 }
 
 /// Where the service that writes a store takes requests.
-pub(super) fn socket(store: &Path) -> PathBuf {
+pub fn socket_of(store: &Path) -> PathBuf {
     with_suffix(store, ".sock")
 }
 

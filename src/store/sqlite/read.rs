@@ -167,16 +167,19 @@ pub(super) fn journal(
         connection,
         JOURNAL,
         params![integer(after), integer(limit as u64)],
-        |row| {
-            Ok(JournalRow {
-                sequence: row.get::<_, i64>(0)?.unsigned_abs(),
-                kind: parsed(row, 1, |text| text.parse().ok())?,
-                subject: row.get(2)?,
-                at: ClockTime(row.get(3)?),
-                line: row.get(4)?,
-            })
-        },
+        journal_row,
     )
+}
+
+/// A row of the columns sequence, kind, subject, at and line.
+pub(super) fn journal_row(row: &Row<'_>) -> Result<JournalRow> {
+    Ok(JournalRow {
+        sequence: row.get::<_, i64>(0)?.unsigned_abs(),
+        kind: parsed(row, 1, |text| text.parse().ok())?,
+        subject: row.get(2)?,
+        at: ClockTime(row.get(3)?),
+        line: row.get(4)?,
+    })
 }
 
 /// The newest messages in quarantine, oldest first.
@@ -185,19 +188,22 @@ pub(super) fn quarantine(connection: &Connection, limit: usize) -> Result<Vec<Qu
         connection,
         NEWEST_QUARANTINED,
         [integer(limit as u64)],
-        |row| {
-            Ok(QuarantineRow {
-                id: row.get(0)?,
-                received_at: row.get(1)?,
-                platform: row.get(2)?,
-                reason: row.get(3)?,
-                detail: row.get(4)?,
-                message_id: row.get(5)?,
-                place: row.get(6)?,
-                raw: row.get(7)?,
-            })
-        },
+        quarantine_row,
     )
+}
+
+/// A row of the columns id, received_at, platform, reason, detail, message_id, place and raw.
+pub(super) fn quarantine_row(row: &Row<'_>) -> Result<QuarantineRow> {
+    Ok(QuarantineRow {
+        id: row.get(0)?,
+        received_at: row.get(1)?,
+        platform: row.get(2)?,
+        reason: row.get(3)?,
+        detail: row.get(4)?,
+        message_id: row.get(5)?,
+        place: row.get(6)?,
+        raw: row.get(7)?,
+    })
 }
 
 /// A message in quarantine, as it was put there.
@@ -241,21 +247,24 @@ pub(super) fn dead_letters(connection: &Connection, limit: usize) -> Result<Vec<
         connection,
         NEWEST_DEAD_LETTERS,
         [integer(limit as u64)],
-        |row| {
-            let at = DateTime::from_timestamp_nanos(row.get(1)?);
-            let line: Option<String> = row.get(7)?;
-            Ok(DeadLetterRow {
-                id: row.get(0)?,
-                at: Timestamp::from_utc(at).to_string(),
-                sink: row.get(2)?,
-                first_sequence: row.get::<_, i64>(3)?.unsigned_abs(),
-                last_sequence: row.get::<_, i64>(4)?.unsigned_abs(),
-                reason: row.get(5)?,
-                detail: row.get(6)?,
-                record: line.and_then(|line| RawValue::from_string(line).ok()),
-            })
-        },
+        dead_letter_row,
     )
+}
+
+/// A row of the columns id, at, sink, first_sequence, last_sequence, reason, detail and line.
+pub(super) fn dead_letter_row(row: &Row<'_>) -> Result<DeadLetterRow> {
+    let at = DateTime::from_timestamp_nanos(row.get(1)?);
+    let line: Option<String> = row.get(7)?;
+    Ok(DeadLetterRow {
+        id: row.get(0)?,
+        at: Timestamp::from_utc(at).to_string(),
+        sink: row.get(2)?,
+        first_sequence: row.get::<_, i64>(3)?.unsigned_abs(),
+        last_sequence: row.get::<_, i64>(4)?.unsigned_abs(),
+        reason: row.get(5)?,
+        detail: row.get(6)?,
+        record: line.and_then(|line| RawValue::from_string(line).ok()),
+    })
 }
 
 /// Every sink that the store knows, sorted by name.
@@ -310,7 +319,7 @@ pub(super) fn traits(connection: &Connection, resource: &ResourceName) -> Result
     rows(connection, TRAITS, [resource.as_str()], trait_row)
 }
 
-fn rows<T>(
+pub(super) fn rows<T>(
     connection: &Connection,
     sql: &str,
     params: impl Params,
@@ -340,7 +349,7 @@ fn trait_row(row: &Row<'_>) -> Result<TraitRow> {
     })
 }
 
-fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {
+pub(super) fn named<T: DeserializeOwned>(row: &Row<'_>) -> Result<(ResourceName, T)> {
     Ok((ResourceName::from(row.get::<_, String>(0)?), json(row, 1)?))
 }
 
@@ -351,7 +360,7 @@ fn parsed<T>(row: &Row<'_>, column: usize, parse: impl Fn(&str) -> Option<T>) ->
     parse(text).ok_or_else(unknown)
 }
 
-fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<T> {
     let text = row.get_ref(column)?.as_str()?;
     serde_json::from_str(text).map_err(|error| {
         rusqlite::Error::FromSqlConversionFailure(column, Type::Text, error.into())

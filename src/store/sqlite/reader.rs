@@ -157,7 +157,7 @@ impl Snapshot<'_> {
         self.read(read::last_arrival)
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, StoreError> {
@@ -167,7 +167,7 @@ impl Snapshot<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::writer::Writer;
+    use super::super::writer::{Lock, Writer};
     use super::*;
     use crate::store::StoreErrorKind;
 
@@ -177,7 +177,7 @@ mod tests {
     /// A store with many records.
     fn stored(folder: &tempfile::TempDir) -> PathBuf {
         let path = folder.path().join("hearthd.db");
-        drop(Writer::open(&path).unwrap());
+        drop(Writer::open(Lock::take(&path).unwrap()).unwrap());
         let connection = Connection::open(&path).unwrap();
         let sql = format!(
             "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n LIMIT {RECORDS}) \

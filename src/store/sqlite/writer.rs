@@ -117,7 +117,7 @@ impl Writer {
     }
 
     pub(in crate::store) fn socket(&self) -> PathBuf {
-        files::socket(&self.path)
+        files::socket_of(&self.path)
     }
 
     pub(in crate::store) fn reader(&self) -> Result<Reader, StoreError> {

@@ -10,6 +10,7 @@ use hearthd::engine::change::Tally;
 use hearthd::engine::{Arrival, Engine};
 use hearthd::event::ClockTime;
 use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
+use hearthd::query::Graph;
 use hearthd::record;
 use hearthd::sources::{Incoming, capture};
 use hearthd::store::{JournalRow, Memory, StoreError, Writer};
@@ -230,7 +231,9 @@ impl Run {
         Output {
             text,
             counts,
-            graph: record::graph(engine.resources()),
+            graph: json!(Graph {
+                resources: engine.resources().collect()
+            }),
             traits: engine.traits(),
             journal: journal
                 .iter()
