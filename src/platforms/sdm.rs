@@ -10,14 +10,16 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::{DecodeSettings, MAX_TEXT_BYTES, check_size, check_text, take_object, take_text};
+use super::fields::{
+    DecodeSettings, MAX_TEXT_BYTES, check_size, check_text, take_object, take_text,
+};
 use crate::event::{
     Activity, DedupeKey, Event, EventTime, Flag, Object, Payload, RawMessage, Reason, Reject,
     Relation, RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
 };
 
-/// A timestamp further than this after publishTime is not believed (REFERENCE.md, section 3): clocks
-/// are off by minutes, time zones by at most 14 hours, anything more is garbage.
+/// A timestamp further than this after publishTime is not believed (REFERENCE.md, section 3):
+/// clocks are off by minutes, time zones by at most 14 hours, anything more is garbage.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
 
 /// Most events of a message, traits of a message, fields of a trait and zones of an event: each

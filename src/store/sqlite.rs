@@ -3,6 +3,7 @@
 //! One process writes, kept apart from others by a lock file; any number read beside it. Whatever
 //! is wrong with the file is refused with what to do: it is never emptied or recreated over.
 
+mod access;
 mod ballast;
 mod check;
 mod error;

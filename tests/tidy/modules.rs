@@ -44,8 +44,10 @@ pub(crate) struct Import {
 /// The modules of these files, by their paths from the root of the crate.
 pub(crate) fn modules(files: &[RustFile]) -> BTreeMap<ModulePath, Module> {
     let mut modules = BTreeMap::new();
+    let for_tests = files_for_tests(files);
     // What nobody can import, as it is another crate, and what is for tests alone.
-    let is_left_out = |file: &&RustFile| file.path == "src/main.rs" || file.tests_from == 1;
+    let is_left_out =
+        |file: &&RustFile| file.path == "src/main.rs" || for_tests.contains(&module_of(&file.path));
     for file in files.iter().filter(|file| !is_left_out(file)) {
         let mut reader = Reader {
             file: &file.path,
@@ -61,6 +63,26 @@ pub(crate) fn modules(files: &[RustFile]) -> BTreeMap<ModulePath, Module> {
         );
     }
     modules
+}
+
+/// The modules whose files are for tests alone, as `#[cfg(test)] mod name;` says.
+fn files_for_tests(files: &[RustFile]) -> BTreeSet<Vec<&str>> {
+    let mut found = BTreeSet::new();
+    for file in files {
+        let texts: Vec<&str> = file
+            .tokens
+            .iter()
+            .map(|token| token.text.as_str())
+            .collect();
+        for window in texts.windows(10) {
+            if let ["#", "[", "cfg", "(", "test", ")", "]", "mod", name, ";"] = window {
+                let mut path = module_of(&file.path);
+                path.push(name);
+                found.insert(path);
+            }
+        }
+    }
+    found
 }
 
 struct Reader<'a> {

@@ -9,7 +9,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::Args;
+use super::args::Args;
 use crate::engine::Engine;
 use crate::engine::change::Tally;
 use crate::pipeline::{Committed, Pipeline};

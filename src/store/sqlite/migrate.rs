@@ -7,11 +7,11 @@ use std::path::Path;
 
 use rusqlite::{Connection, Result};
 
+use super::access::Access;
 use super::check::{self, SCHEMA_VERSION};
 use super::error::from_sqlite;
 use super::files::{self, with_suffix};
 use super::meta;
-use super::open::Access;
 use crate::store::error::{Operation, StoreError};
 
 /// The oldest schema that can be migrated; 1 to 3 were never released.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
+use super::access::Access;
 use super::error::from_sqlite;
 use super::files::{self, folder_of, private, with_suffix};
 use super::{check, mark, migrate};
@@ -71,13 +72,6 @@ pub(super) fn create(path: &Path) -> Result<(), StoreError> {
     File::open(folder_of(path))
         .and_then(|folder| folder.sync_all())
         .map_err(failed)
-}
-
-/// How a store is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Access {
-    Read,
-    Write,
 }
 
 /// Opens a file that is there, and checks it. What is refused is left as it is.

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Transaction};
 
+use super::access::Access;
 use super::error::from_sqlite;
-use super::open::Access;
 use super::{files, meta, open, read};
 use crate::clock::Stopwatch;
 use crate::engine::graph::Node;

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::access::Access;
 use super::error::from_sqlite;
 use super::mark::Mark;
-use super::open::{Access, WAL_KEPT_BYTES};
+use super::open::WAL_KEPT_BYTES;
 use super::reader::Reader;
 use super::{ballast, check, files, mark, meta, open, read, trim, write};
 use crate::engine::change::Quarantined;
