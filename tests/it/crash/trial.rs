@@ -384,12 +384,17 @@ impl Trial {
 
     /// True if every message was processed, and no timer is left.
     fn is_idle(&self, service: &Service) -> bool {
-        if service.get("/readyz").is_none() || !service.has_settled() {
+        if service.get("/readyz").is_none() {
             return false;
         }
         match &self.broker {
-            Broker::Server(server) => server.unacked().is_empty(),
+            // In this order: before the messages come, the service has settled too.
+            Broker::Server(server) => server.unacked().is_empty() && service.has_settled(),
             Broker::Emulator(emulator) => {
+                // Not while acks are under way, which a release makes void.
+                if !service.has_settled() {
+                    return false;
+                }
                 // It may have leased messages to streams that have ended.
                 emulator.release(SUBSCRIPTION);
                 let events = event_ids(&self.delivered());
