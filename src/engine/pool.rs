@@ -1,8 +1,10 @@
 //! Values that many rows have alike are kept once: names of traits and fields, users, stamps.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
+
+use super::register::Stamp;
 
 /// Most values that a pool knows. When it is full it starts anew: what it gave out stays shared, so
 /// that a flood of different values costs sharing, and no memory.
@@ -30,6 +32,15 @@ impl<T: ?Sized + Eq + Hash> Pool<T> {
         self.0.insert(Arc::clone(value));
         Arc::clone(value)
     }
+}
+
+/// The pools of one engine.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    /// Names of traits and fields, and short values.
+    pub(super) texts: Pool<str>,
+    pub(super) users: Pool<BTreeSet<Arc<str>>>,
+    pub(super) stamps: Pool<Stamp>,
 }
 
 #[cfg(test)]
