@@ -1,6 +1,7 @@
 //! Values that many rows have alike are kept once: names of traits and fields, users, stamps.
 
 use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
 
@@ -11,8 +12,14 @@ use super::register::Stamp;
 const MAX_VALUES: usize = 4096;
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(super) struct Pool<T: ?Sized>(HashSet<Arc<T>>);
+
+/// What a pool knows has no order, and is nobody's state.
+impl<T: ?Sized> fmt::Debug for Pool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pool")
+    }
+}
 
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
