@@ -11,6 +11,7 @@
 // What a step takes and returns.
 pub mod change;
 pub mod draft;
+mod restored;
 mod step;
 
 // The parts, in the order in which a message meets them.
@@ -43,7 +44,8 @@ pub use self::limits::MAX_RESOURCES;
 use self::notifications::{Notifications, ThreadSettings};
 use self::register::Stamp;
 use self::reorder::{ReleaseReason, Reorder, SortKey};
-pub use self::step::{Arrival, Loaded, Lookup, Restored, Session};
+pub use self::restored::Restored;
+pub use self::step::{Arrival, Loaded, Lookup, Session};
 use self::traits::Traits;
 use self::work::Work;
 use crate::event::{ClockTime, DecodedEvent, DedupeKey, Event, Flag, ResourceKind};
@@ -88,13 +90,14 @@ impl Engine {
             deadlines,
             nodes,
             traits,
+            pools,
         } = restored;
-        let graph = Graph::restore(nodes);
+        let graph = Graph::restore(nodes, pools.users);
         Self {
             settings,
             clock,
             dedupe: Dedupe::new(settings.dedupe_cache, settings.horizon),
-            traits: Traits::restore(traits, &graph),
+            traits: Traits::restore(traits, &graph, pools.texts),
             graph,
             notifications: Notifications::restore(settings.threads, deadlines, clock),
             reorder: Reorder::restore(settings.hold, settings.max_pending, held, clock),

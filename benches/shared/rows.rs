@@ -32,9 +32,11 @@ const STATEMENTS: [&str; 11] = [
      touched = excluded.touched, state = excluded.state",
     "DELETE FROM held WHERE arrival = ?1",
     "INSERT INTO held (arrival, row, line) VALUES (?1, ?2, ?3)",
-    "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
-    "INSERT OR REPLACE INTO nodes (name, row) VALUES (?1, ?2)",
-    "INSERT OR REPLACE INTO traits (resource, name, fields) VALUES (?1, ?2, ?3)",
+    "INSERT INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3) \
+         ON CONFLICT DO UPDATE SET sort_key = excluded.sort_key, at = excluded.at",
+    "INSERT INTO nodes (name, row) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET row = excluded.row",
+    "INSERT INTO traits (resource, name, fields) VALUES (?1, ?2, ?3) \
+         ON CONFLICT DO UPDATE SET fields = excluded.fields",
     "UPDATE meta SET value = ?2 WHERE name = ?1",
     "INSERT INTO journal (sequence, kind, subject, at, line) VALUES (?1, ?2, ?3, ?4, ?5)",
 ];

@@ -37,12 +37,12 @@ pub(super) struct Graph {
 
 impl Graph {
     /// Goes on with the rows that the store kept.
-    pub(super) fn restore(rows: Vec<(ResourceName, Arc<Node>)>) -> Self {
+    pub(super) fn restore(rows: Vec<(ResourceName, Arc<Node>)>, users: Pool<Users>) -> Self {
         let mut graph = Self {
             nodes: HashMap::with_capacity(rows.len()),
+            users,
             ..Self::default()
         };
-        let mut stamps = Pool::default();
         let is_device = |name: &ResourceName| name.kind() == Some(ResourceKind::Device);
         let containers = rows
             .iter()
@@ -51,8 +51,7 @@ impl Graph {
         let containers: BTreeSet<ResourceName> = containers.cloned().collect();
         for (name, mut row) in rows {
             let node = Arc::make_mut(&mut row);
-            node.users = graph.users.share(&node.users);
-            node.share(&containers, &mut stamps);
+            node.share_names(&containers);
             graph.inside.extend(inside(&name, node));
             graph.nodes.insert(name, row);
         }
@@ -400,5 +399,5 @@ fn touched(event: &Event) -> Vec<ResourceName> {
 
 /// The resources that are there, of the rows of a store; sorted by name.
 pub fn resources(rows: Vec<(ResourceName, Arc<Node>)>) -> Vec<Resource> {
-    Graph::restore(rows).resources().collect()
+    Graph::restore(rows, Pool::default()).resources().collect()
 }

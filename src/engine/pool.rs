@@ -1,16 +1,25 @@
 //! Values that many rows have alike are kept once: names of traits and fields, users, stamps.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
+
+use super::register::Stamp;
 
 /// Most values that a pool knows. When it is full it starts anew: what it gave out stays shared, so
 /// that a flood of different values costs sharing, and no memory.
 const MAX_VALUES: usize = 4096;
 
 /// See the module's documentation.
-#[derive(Debug)]
 pub(super) struct Pool<T: ?Sized>(HashSet<Arc<T>>);
+
+/// What a pool knows has no order, and is nobody's state.
+impl<T: ?Sized> fmt::Debug for Pool<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pool")
+    }
+}
 
 impl<T: ?Sized> Default for Pool<T> {
     fn default() -> Self {
@@ -30,6 +39,15 @@ impl<T: ?Sized + Eq + Hash> Pool<T> {
         self.0.insert(Arc::clone(value));
         Arc::clone(value)
     }
+}
+
+/// The pools of one engine.
+#[derive(Debug, Default)]
+pub(super) struct Pools {
+    /// Names of traits and fields, and short values.
+    pub(super) texts: Pool<str>,
+    pub(super) users: Pool<BTreeSet<Arc<str>>>,
+    pub(super) stamps: Pool<Stamp>,
 }
 
 #[cfg(test)]

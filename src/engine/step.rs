@@ -3,13 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::graph::Node;
 use super::notifications::Notification;
-use super::reorder::{Held, SortKey};
-use super::traits::TraitRow;
-use crate::event::{
-    ClockTime, Decoded, DedupeKey, NotificationId, RawMessage, ResourceName, SessionKey,
-};
+use super::reorder::SortKey;
+use crate::event::{ClockTime, Decoded, DedupeKey, NotificationId, RawMessage, SessionKey};
 
 /// A message that enters the engine.
 #[derive(Clone, Debug)]
@@ -20,19 +16,6 @@ pub struct Arrival {
     pub raw: Arc<RawMessage>,
     /// What it means.
     pub decoded: Decoded,
-}
-
-/// What the store kept for the engine.
-#[derive(Debug, Default)]
-pub struct Restored {
-    /// The engine's clock at the last commit.
-    pub clock: ClockTime,
-    /// Events that wait.
-    pub held: Vec<Held>,
-    /// Timers of open notifications.
-    pub deadlines: Vec<(NotificationId, ClockTime)>,
-    pub nodes: Vec<(ResourceName, Arc<Node>)>,
-    pub traits: Vec<TraitRow>,
 }
 
 /// The rows that a step needs from the store.

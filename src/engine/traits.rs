@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::graph::Graph;
 use super::limits::MAX_RESOURCES;
-use super::pool::Pool;
+use super::pool::{Pool, Pools};
 use super::register::{Register, Stamp};
 use crate::event::{Event, ResourceName, TraitUpdate};
 
@@ -136,7 +136,18 @@ pub struct TraitRow {
     pub fields: Fields,
 }
 
-/// All device state.
+impl TraitRow {
+    /// Shares names, short values and stamps with the rows that have them alike.
+    pub(super) fn share(&mut self, pools: &mut Pools) {
+        self.name = pools.texts.share(&self.name);
+        for (name, register) in &mut self.fields.0.0 {
+            *name = pools.texts.share(name);
+            register.value = shared(&register.value, &mut pools.texts);
+            register.stamp = pools.stamps.share(&register.stamp);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Traits {
     /// Hashed, since names begin alike and so compare slowly.
@@ -148,27 +159,26 @@ pub(super) struct Traits {
 
 impl Traits {
     /// Goes on with the rows that the store kept.
-    pub(super) fn restore(rows: Vec<TraitRow>, graph: &Graph) -> Self {
-        let mut traits = Self::default();
-        let mut stamps = Pool::default();
+    pub(super) fn restore(rows: Vec<TraitRow>, graph: &Graph, texts: Pool<str>) -> Self {
+        let mut traits = Self {
+            texts,
+            ..Self::default()
+        };
         for TraitRow {
             resource,
             name,
             mut fields,
         } in rows
         {
-            let last = graph.last_stamp(&resource);
-            for (name, register) in &mut fields.0.0 {
-                *name = traits.texts.share(name);
-                register.value = shared(&register.value, &mut traits.texts);
-                register.stamp = match last {
-                    Some(last) if *last == register.stamp => Arc::clone(last),
-                    Some(_) | None => stamps.share(&register.stamp),
-                };
+            if let Some(last) = graph.last_stamp(&resource) {
+                for (_, register) in &mut fields.0.0 {
+                    if register.stamp == *last {
+                        register.stamp = Arc::clone(last);
+                    }
+                }
             }
             let known = of_resource(&mut traits.resources, &resource, graph);
             if let Err(place) = known.find(&name) {
-                let name = traits.texts.share(&name);
                 known.insert(place, name, fields);
             }
         }
@@ -340,7 +350,7 @@ mod tests {
             serde_json::from_str::<Fields>(&text).unwrap(),
             rows[0].fields
         );
-        let restored = Traits::restore(rows, &Graph::default());
+        let restored = Traits::restore(rows, &Graph::default(), Pool::default());
         assert_eq!(
             restored.to_json().to_string(),
             r#"{"d":{"T":{"a":65.0,"b":[null]}}}"#

@@ -42,16 +42,11 @@ fn flags(engine: &mut Engine, resource: &str) -> Value {
 #[test]
 fn a_full_graph_tracks_no_more_resources_and_says_so() {
     let device = |n| ResourceName::from(format!("enterprises/p/devices/{n}"));
-    let nodes = (0..MAX_RESOURCES)
-        .map(|n| (device(n), Arc::new(Node::default())))
-        .collect();
-    let mut engine = Engine::restore(
-        settings().engine,
-        Restored {
-            nodes,
-            ..Restored::default()
-        },
-    );
+    let mut restored = Restored::default();
+    for n in 0..MAX_RESOURCES {
+        restored.add_node(device(n), Arc::new(Node::default()));
+    }
+    let mut engine = Engine::restore(settings().engine, restored);
     assert_eq!(
         flags(&mut engine, "enterprises/p/devices/more"),
         json!(["untracked_resource"])
@@ -72,14 +67,11 @@ fn traits_of_names_that_the_graph_does_not_know_have_an_end_too() {
         name: "t".into(),
         fields: Fields::default(),
     };
-    let traits = (0..MAX_RESOURCES).map(row).collect();
-    let mut engine = Engine::restore(
-        settings().engine,
-        Restored {
-            traits,
-            ..Restored::default()
-        },
-    );
+    let mut restored = Restored::default();
+    for n in 0..MAX_RESOURCES {
+        restored.add_trait(row(n));
+    }
+    let mut engine = Engine::restore(settings().engine, restored);
     assert_eq!(
         flags(&mut engine, "homes/more"),
         json!(["untracked_resource"])

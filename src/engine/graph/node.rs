@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::pool::Pool;
+use crate::engine::pool::{Pool, Pools};
 use crate::engine::register::{Register, Stamp};
 use crate::event::{ResourceKind, ResourceName, Timestamp};
 
@@ -73,8 +73,8 @@ impl Node {
             .filter(|name: &String| !name.is_empty())
     }
 
-    /// Keeps stamps once, and names as `known` has them, if it does.
-    pub(super) fn share(&mut self, known: &BTreeSet<ResourceName>, stamps: &mut Pool<Stamp>) {
+    /// Shares stamps and users with the rows that have them alike.
+    pub(in crate::engine) fn share(&mut self, pools: &mut Pools) {
         let of_registers = [
             self.structure.as_mut().map(|register| &mut register.stamp),
             self.room.as_mut().map(|register| &mut register.stamp),
@@ -82,8 +82,13 @@ impl Node {
         ];
         let own = [self.seen.as_mut(), self.gone.as_mut()];
         for stamp in own.into_iter().chain(of_registers).flatten() {
-            *stamp = stamps.share(stamp);
+            *stamp = pools.stamps.share(stamp);
         }
+        self.users = pools.users.share(&self.users);
+    }
+
+    /// Repeats names as `known` has them, if it does.
+    pub(super) fn share_names(&mut self, known: &BTreeSet<ResourceName>) {
         let structure = self.structure.as_mut().map(|register| &mut register.value);
         let room = self
             .room

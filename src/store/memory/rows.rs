@@ -54,16 +54,17 @@ impl Rows {
     }
 
     pub(super) fn restore(&self) -> Result<Restored, StoreError> {
-        let deadlines = self.notifications.iter();
-        Ok(Restored {
-            clock: self.clock,
-            held: self.held.values().map(|row| Held::clone(row)).collect(),
-            deadlines: deadlines
-                .filter_map(|(id, row)| Some((*id, row.deadline?)))
-                .collect(),
-            nodes: self.nodes(),
-            traits: self.traits.iter().map(trait_row).collect(),
-        })
+        let held = self.held.values().map(|row| Held::clone(row)).collect();
+        let notifications = self.notifications.iter();
+        let deadlines = notifications.filter_map(|(id, row)| Some((*id, row.deadline?)));
+        let mut restored = Restored::new(self.clock, held, deadlines.collect());
+        for (name, row) in &self.nodes {
+            restored.add_node(name.clone(), Arc::clone(row));
+        }
+        for row in &self.traits {
+            restored.add_trait(trait_row(row));
+        }
+        Ok(restored)
     }
 
     pub(super) fn load(&self, lookup: &Lookup) -> Result<Loaded, StoreError> {

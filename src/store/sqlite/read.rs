@@ -61,26 +61,25 @@ pub(super) const BY_KEY: [&str; 12] = [
 
 /// What the engine needs to go on.
 pub(super) fn restored(connection: &Connection) -> Result<Restored> {
+    let clock = ClockTime(meta::get(connection, "clock")?);
+    let held = "SELECT row, line FROM held ORDER BY arrival";
+    let held = rows(connection, held, [], self::held)?;
     let deadlines = "SELECT id, deadline FROM notifications WHERE deadline IS NOT NULL";
-    Ok(Restored {
-        clock: ClockTime(meta::get(connection, "clock")?),
-        held: rows(
-            connection,
-            "SELECT row, line FROM held ORDER BY arrival",
-            [],
-            held,
-        )?,
-        deadlines: rows(connection, deadlines, [], |row| {
-            Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
-        })?,
-        nodes: nodes(connection)?,
-        traits: rows(
-            connection,
-            "SELECT resource, name, fields FROM traits",
-            [],
-            trait_row,
-        )?,
-    })
+    let deadlines = rows(connection, deadlines, [], |row| {
+        Ok((NotificationId(row.get(0)?), ClockTime(row.get(1)?)))
+    })?;
+    let mut restored = Restored::new(clock, held, deadlines);
+    // Row by row: a large home has 100,000 of them.
+    let mut nodes = connection.prepare("SELECT name, row FROM nodes")?;
+    for node in nodes.query_map([], named)? {
+        let (name, row) = node?;
+        restored.add_node(name, row);
+    }
+    let mut traits = connection.prepare("SELECT resource, name, fields FROM traits")?;
+    for row in traits.query_map([], trait_row)? {
+        restored.add_trait(row?);
+    }
+    Ok(restored)
 }
 
 /// The rows that a step needs.

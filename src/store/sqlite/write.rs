@@ -163,7 +163,8 @@ fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
         hold.execute(params![integer(row.arrival), json(&**row)?, text])?;
     }
     let mut released = connection.prepare_cached(
-        "INSERT OR REPLACE INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3)",
+        "INSERT INTO released (ordering_key, sort_key, at) VALUES (?1, ?2, ?3) \
+         ON CONFLICT DO UPDATE SET sort_key = excluded.sort_key, at = excluded.at",
     )?;
     for (ordering_key, (sort_key, at)) in &changes.released {
         released.execute(params![ordering_key, json(sort_key)?, at.0])?;
@@ -173,12 +174,13 @@ fn event_log(connection: &Connection, changes: &Changes) -> Result<()> {
 
 fn graph(connection: &Connection, changes: &Changes) -> Result<()> {
     let mut node =
-        connection.prepare_cached("INSERT OR REPLACE INTO nodes (name, row) VALUES (?1, ?2)")?;
+        connection.prepare_cached("INSERT INTO nodes (name, row) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET row = excluded.row")?;
     for (name, row) in &changes.nodes {
         node.execute(params![name.as_str(), json(row)?])?;
     }
     let mut traits = connection.prepare_cached(
-        "INSERT OR REPLACE INTO traits (resource, name, fields) VALUES (?1, ?2, ?3)",
+        "INSERT INTO traits (resource, name, fields) VALUES (?1, ?2, ?3) \
+         ON CONFLICT DO UPDATE SET fields = excluded.fields",
     )?;
     for TraitRow {
         resource,
