@@ -369,3 +369,6 @@ fn source_events(reports: &Reports) -> impl Fn(SourceEvent) + Send + Sync + use<
         reports.metrics.note_source_event(&event, now);
     }
 }
+
+#[cfg(test)]
+mod watch_tests;

@@ -5,7 +5,8 @@ use tokio::sync::watch;
 
 use super::reload::Reload;
 
-/// Listens for signals at once; the future it returns obeys them, until one says stop.
+/// Listens for signals at once; the future it returns handles them, until one or somebody else says
+/// stop.
 pub(super) fn handle(
     stop: watch::Sender<bool>,
     mut reload: Reload,
@@ -13,9 +14,11 @@ pub(super) fn handle(
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
+    let mut stopped = stop.subscribe();
     Ok(async move {
         loop {
             tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => break,
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
                 _ = hang_up.recv() => tokio::task::block_in_place(|| reload.run()),

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::{Id, JoinError, JoinSet};
+use tokio::task::{AbortHandle, Id, JoinError, JoinSet};
 
 /// Time in which tasks that end because of another one follow it: of those the one that panicked
 /// is to blame.
@@ -25,14 +25,20 @@ pub(super) struct Ended<T> {
 #[derive(Debug)]
 pub(super) struct Tasks<T> {
     set: JoinSet<Result<T, String>>,
-    names: BTreeMap<Id, String>,
+    running: BTreeMap<Id, Running>,
+}
+
+#[derive(Debug)]
+struct Running {
+    name: String,
+    handle: AbortHandle,
 }
 
 impl<T: Send + 'static> Tasks<T> {
     pub(super) fn new() -> Self {
         Self {
             set: JoinSet::new(),
-            names: BTreeMap::new(),
+            running: BTreeMap::new(),
         }
     }
 
@@ -43,7 +49,11 @@ impl<T: Send + 'static> Tasks<T> {
         task: impl Future<Output = T> + Send + 'static,
     ) {
         let handle = self.set.spawn(async move { Ok(task.await) });
-        self.names.insert(handle.id(), name.into());
+        self.watch(name.into(), handle);
+    }
+
+    fn watch(&mut self, name: String, handle: AbortHandle) {
+        self.running.insert(handle.id(), Running { name, handle });
     }
 
     /// Runs a function on a thread of its own, which has the task's name.
@@ -65,7 +75,7 @@ impl<T: Send + 'static> Tasks<T> {
             end.await
                 .unwrap_or_else(|_| Err("the thread is gone".to_owned()))
         });
-        self.names.insert(handle.id(), name.to_owned());
+        self.watch(name.to_owned(), handle);
         Ok(())
     }
 
@@ -77,13 +87,17 @@ impl<T: Send + 'static> Tasks<T> {
             Err(error) => (error.id(), Err(join_text(error))),
         };
         Some(Ended {
-            name: self.names.remove(&id).unwrap_or_default(),
+            name: self
+                .running
+                .remove(&id)
+                .map(|task| task.name)
+                .unwrap_or_default(),
             outcome,
         })
     }
 
     /// Waits until all tasks with such names have ended, within a limit; returns those that ended
-    /// meanwhile. What is still there after the limit is left alone.
+    /// meanwhile. What is still there after the limit is cut off at its next wait.
     pub(super) async fn finish(
         &mut self,
         is_one: impl Fn(&str) -> bool,
@@ -91,14 +105,16 @@ impl<T: Send + 'static> Tasks<T> {
     ) -> Vec<Ended<T>> {
         let mut all = Vec::new();
         let ends = async {
-            while self.names.values().any(|name| is_one(name)) {
+            while self.running.values().any(|task| is_one(&task.name)) {
                 all.extend(self.next().await);
             }
         };
         if tokio::time::timeout(limit, ends).await.is_err() {
-            let names = self.names.values().filter(|name| is_one(name));
-            let names: Vec<_> = names.map(String::as_str).collect();
-            tracing::warn!(tasks = names.join(", "), "did not finish in time");
+            let left = self.running.values().filter(|task| is_one(&task.name));
+            for Running { name, handle } in left {
+                tracing::warn!(task = name, "did not finish in time");
+                handle.abort();
+            }
         }
         all
     }
@@ -132,6 +148,21 @@ fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     format!("it panicked: {}", text.unwrap_or_default())
+}
+
+#[cfg(test)]
+impl<T> Tasks<T> {
+    pub(super) fn names(&self) -> Vec<String> {
+        self.running
+            .values()
+            .map(|task| task.name.clone())
+            .collect()
+    }
+
+    pub(super) fn kill(&self, name: &str) {
+        let mut tasks = self.running.values();
+        tasks.find(|task| task.name == name).unwrap().handle.abort();
+    }
 }
 
 #[cfg(test)]

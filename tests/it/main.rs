@@ -4,6 +4,8 @@
 mod support;
 
 #[cfg(test)]
+mod admin_socket;
+#[cfg(test)]
 mod bounds;
 #[cfg(test)]
 mod capture;
