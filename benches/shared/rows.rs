@@ -160,7 +160,6 @@ impl Steps {
 fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut add = |statement, values| rows.push(Row { statement, values });
-    let at = || Value::from(changes.at.0);
     for (key, seen_at) in &changes.seen {
         add(0, vec![blob(key.0), seen_at.0.into()]);
     }
@@ -209,6 +208,14 @@ fn batch(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>
             ],
         );
     }
+    rows.extend(graph_and_journal(changes, journal)?);
+    Ok(rows)
+}
+
+fn graph_and_journal(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut add = |statement, values| rows.push(Row { statement, values });
+    let at = || Value::from(changes.at.0);
     for (name, node) in &changes.nodes {
         add(7, vec![name.to_string().into(), json(node)?]);
     }

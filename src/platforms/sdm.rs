@@ -16,8 +16,8 @@ use crate::event::{
     Relation, RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
 };
 
-/// A timestamp further than this after publishTime is not believed (REFERENCE.md, section 3): clocks
-/// are off by minutes, time zones by at most 14 hours, anything more is garbage.
+/// A timestamp further than this after publishTime is not believed (REFERENCE.md, section 3):
+/// clocks are off by minutes, time zones by at most 14 hours, anything more is garbage.
 const MAX_AHEAD: TimeDelta = TimeDelta::hours(24);
 
 /// Most events of a message, traits of a message, fields of a trait and zones of an event: each
