@@ -10,7 +10,9 @@ use fastrand::Rng;
 use hearthd::engine::draft::{Draft, EventDraft};
 use hearthd::engine::notifications::ThreadSettings;
 use hearthd::engine::{Arrival, Engine, EngineSettings};
-use hearthd::event::{ClockTime, Decoded, DecodedEvent, DedupeKey, RawMessage, Reason};
+use hearthd::event::{
+    ClockTime, Decoded, DecodedEvent, DedupeKey, RawMessage, Reason, ResourceKind,
+};
 use hearthd::pipeline::{Committed, Pipeline, PipelineSettings};
 use hearthd::platforms::DecodeSettings;
 use hearthd::query::Graph;
@@ -257,10 +259,18 @@ impl<'a> Life<'a> {
         // A clock that moved without anything to write is not kept.
         self.clock = self.engine()?.clock();
         self.counts.restarts += 1;
+        let engine = self.engine()?;
         ensure!(
-            state(self.engine()?) == before,
+            state(engine) == before,
             "a restart changed graph, traits or timers"
         );
+        for (kind, count) in engine.counts() {
+            let counted = engine.resources().filter(|resource| resource.kind == kind);
+            ensure!(
+                count == counted.count(),
+                "{count} resources are no count of {kind:?}"
+            );
+        }
         self.check()
     }
 
@@ -300,7 +310,7 @@ impl<'a> Life<'a> {
 }
 
 /// What a restart must bring back.
-fn state(engine: &Engine) -> (String, String, usize, usize) {
+fn state(engine: &Engine) -> (String, String, Vec<(ResourceKind, usize)>, usize, usize) {
     let graph = serde_json::json!(Graph {
         resources: engine.resources().collect()
     })
@@ -308,6 +318,7 @@ fn state(engine: &Engine) -> (String, String, usize, usize) {
     (
         graph,
         engine.traits().to_string(),
+        engine.counts().collect(),
         engine.pending(),
         engine.open_threads(),
     )

@@ -161,7 +161,6 @@ impl Steps {
 fn batch(changes: &Changes, journal: Vec<Arc<JournalRow>>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut add = |statement, values| rows.push(Row { statement, values });
-    let at = || Value::from(changes.at.0);
     for (key, seen_at) in &changes.seen {
         add(0, vec![blob(key.0), seen_at.0.into()]);
     }
@@ -210,6 +209,14 @@ fn batch(changes: &Changes, journal: Vec<Arc<JournalRow>>) -> anyhow::Result<Vec
             ],
         );
     }
+    rows.extend(graph_and_journal(changes, journal)?);
+    Ok(rows)
+}
+
+fn graph_and_journal(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>> {
+    let mut rows = Vec::new();
+    let mut add = |statement, values| rows.push(Row { statement, values });
+    let at = || Value::from(changes.at.0);
     for (name, node) in &changes.nodes {
         add(7, vec![name.to_string().into(), json(node)?]);
     }

@@ -43,11 +43,8 @@ impl Graph {
             users,
             ..Self::default()
         };
-        let is_device = |name: &ResourceName| name.kind() == Some(ResourceKind::Device);
-        let containers = rows
-            .iter()
-            .map(|(name, _)| name)
-            .filter(|name| !is_device(name));
+        let names = rows.iter().map(|(name, _)| name);
+        let containers = names.filter(|name| name.kind() != Some(ResourceKind::Device));
         let containers: BTreeSet<ResourceName> = containers.cloned().collect();
         for (name, mut row) in rows {
             let node = Arc::make_mut(&mut row);
@@ -55,15 +52,18 @@ impl Graph {
             graph.inside.extend(inside(&name, node));
             graph.nodes.insert(name, row);
         }
-        let present = graph.nodes.keys().filter(|name| graph.is_present(name));
-        let counts = present.fold(BTreeMap::new(), |mut counts, name| {
-            if let Some(kind) = name.kind() {
-                *counts.entry(kind).or_default() += 1;
-            }
-            counts
-        });
-        graph.counts = counts;
+        graph.counts = graph.count();
         graph
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a number has no order")]
+    fn count(&self) -> BTreeMap<ResourceKind, usize> {
+        let mut counts = BTreeMap::new();
+        let present = self.nodes.keys().filter(|name| self.is_present(name));
+        present
+            .filter_map(ResourceName::kind)
+            .for_each(|kind| *counts.entry(kind).or_default() += 1);
+        counts
     }
 
     /// True if the event is about resources that the graph has no room for.
@@ -219,8 +219,8 @@ impl Graph {
 
     /// The graph's own copy of a name, for rows that repeat it.
     pub(super) fn shared_name(&self, name: &ResourceName) -> ResourceName {
-        let known = self.nodes.get_key_value(name);
-        known.map_or(name, |(known, _)| known).clone()
+        let known = self.nodes.get_key_value(name).map(|(known, _)| known);
+        known.unwrap_or(name).clone()
     }
 
     /// The stamp of the last event about a resource.
@@ -359,6 +359,7 @@ impl Graph {
     }
 
     /// The resources that are there, sorted by name.
+    #[expect(clippy::disallowed_methods, reason = "they are sorted")]
     pub(super) fn resources(&self) -> impl Iterator<Item = Resource> {
         let mut nodes: Vec<_> = self.nodes.iter().collect();
         nodes.sort_by_key(|(name, _)| *name);

@@ -115,7 +115,7 @@ pub(super) struct Reorder {
 }
 
 impl Reorder {
-    /// Goes on with the events that the store kept. A hold never lasts longer than a fresh one would.
+    /// Goes on with the events that the store kept. No hold lasts longer than a fresh one would.
     pub(super) fn restore(
         hold: Duration,
         max_events: usize,

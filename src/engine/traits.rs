@@ -250,6 +250,7 @@ impl Traits {
     }
 
     /// `{resource: {trait: {field: value}}}`, every trait that was ever seen among them.
+    #[expect(clippy::disallowed_methods, reason = "objects of JSON are sorted")]
     pub(super) fn to_json(&self) -> Value {
         let traits = |traits: &Named<Fields>| -> Map<String, Value> {
             let traits = traits.0.iter();

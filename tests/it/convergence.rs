@@ -1,12 +1,14 @@
 //! P4 and P3 on random traffic: neither order nor repetition nor batching shows in what is left,
 //! and the event log is in order but for what came too late.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use hearthd::engine::Arrival;
+use hearthd::engine::graph::Resource;
 use hearthd::event::ClockTime;
 use hearthd::pipeline::Pipeline;
+use hearthd::record::RecordKind;
 use hearthd::sources::Incoming;
 use hearthd::store::Writer;
 use proptest::prelude::*;
@@ -344,4 +346,45 @@ fn a_store_that_failed_for_a_night_leaves_timers_that_run_in_parts() {
     drop(other);
     assert!(before.is_some());
     assert_eq!(pipeline.overdue(morning).unwrap(), before);
+}
+
+/// Where each resource is, as JSON.
+fn places(pipeline: &Pipeline) -> BTreeMap<String, Value> {
+    let resources = pipeline.engine().unwrap().resources();
+    let place = |resource: Resource| {
+        let place = serde_json::to_value(&resource.place).unwrap();
+        (resource.name.to_string(), place)
+    };
+    resources.map(place).collect()
+}
+
+/// Steps with each message alone; what it tells of the graph must be all that changed there.
+fn relations_are_what_changed(arriving: &[Delivery]) {
+    let mut pipeline = Pipeline::open(memory(), settings()).unwrap();
+    for message in messages(&lines(arriving)) {
+        let before = places(&pipeline);
+        let (raw, decoded) = Pipeline::decode(&settings().decode, message);
+        let at = ClockTime::from_utc(raw.received_at.0.at());
+        let arrival = Arrival { at, raw, decoded };
+        let records = pipeline.step(vec![arrival], at).unwrap().records;
+        let after = places(&pipeline);
+        let names = before.keys().chain(after.keys()).cloned();
+        let changed: BTreeSet<String> = names
+            .filter(|name| before.get(name) != after.get(name))
+            .collect();
+        let relations = records
+            .into_iter()
+            .filter(|row| row.kind == RecordKind::Relation);
+        let recorded: BTreeSet<String> = relations.map(|row| row.subject).collect();
+        assert_eq!(recorded, changed);
+    }
+}
+
+proptest! {
+    #![proptest_config(config(128))]
+
+    #[test]
+    fn relation_records_tell_all_that_changes_in_the_graph((arriving, _) in one_schedule()) {
+        relations_are_what_changed(&arriving);
+    }
 }

@@ -224,6 +224,10 @@ impl Run {
             ),
             (0, 0, 0)
         );
+        for (kind, count) in engine.counts() {
+            let counted = engine.resources().filter(|resource| resource.kind == kind);
+            assert_eq!(count, counted.count(), "{kind:?}");
+        }
         let journal = store.journal(0, usize::MAX).unwrap();
         let stored = store.notifications().unwrap().into_iter();
         let stored = stored.filter(|(_, state)| state.revision > 0);
