@@ -23,6 +23,7 @@ pub mod traits;
 
 pub mod notifications;
 
+pub mod held;
 pub mod reorder;
 
 // What they work on.
@@ -40,10 +41,11 @@ use self::change::{Changes, Quarantined};
 use self::dedupe::Dedupe;
 use self::draft::{Draft, EventDraft, RelationDraft};
 use self::graph::{Graph, Resource};
+use self::held::SortKey;
 pub use self::limits::MAX_RESOURCES;
 use self::notifications::{Notifications, ThreadSettings};
 use self::register::Stamp;
-use self::reorder::{ReleaseReason, Reorder, SortKey};
+use self::reorder::{ReleaseReason, Reorder};
 pub use self::restored::Restored;
 pub use self::step::{Arrival, Loaded, Lookup, Session};
 use self::traits::Traits;

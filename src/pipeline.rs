@@ -116,8 +116,8 @@ pub struct Pipeline {
     store: Writer,
     /// `None` after a failed commit: what it held was never written, so it is thrown away.
     engine: Option<Engine>,
-    /// The sinks of the settings, until the store knows them: written by the next commit, so that no
-    /// record is committed before a new sink has its place.
+    /// The sinks of the settings, until the store knows them: written by the next commit, so that
+    /// no record is committed before a new sink has its place.
     new_sinks: Option<Vec<SinkStart>>,
     /// How far sinks have come: written by the next commit, whatever that is for.
     settled: BTreeMap<String, Settlement>,

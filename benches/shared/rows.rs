@@ -213,7 +213,7 @@ fn batch(changes: &Changes, journal: Vec<Arc<JournalRow>>) -> anyhow::Result<Vec
     Ok(rows)
 }
 
-fn graph_and_journal(changes: &Changes, journal: Vec<JournalRow>) -> anyhow::Result<Vec<Row>> {
+fn graph_and_journal(changes: &Changes, journal: Vec<Arc<JournalRow>>) -> anyhow::Result<Vec<Row>> {
     let mut rows = Vec::new();
     let mut add = |statement, values| rows.push(Row { statement, values });
     let at = || Value::from(changes.at.0);

@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use super::draft::Draft;
 use super::graph::Node;
+use super::held::{Held, SortKey};
 use super::notifications::Notification;
-use super::reorder::{Held, ReleaseReason, SortKey};
+use super::reorder::ReleaseReason;
 use super::traits::TraitRow;
 use crate::event::{
     ClockTime, DedupeKey, NotificationId, Platform, RawMessage, Reason, Reject, ResourceName,

@@ -5,6 +5,7 @@
 
 mod node;
 mod place;
+mod touched;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ pub use self::node::Node;
 use self::node::{Users, inside};
 use self::place::compare;
 pub use self::place::{ChangeKind, GraphChange, Place, Resource};
+use self::touched::touched;
 use super::limits::MAX_RESOURCES;
 use super::pool::Pool;
 use super::register::{Register, Stamp};
@@ -373,29 +375,6 @@ impl Graph {
             })
         })
     }
-}
-
-/// The resources that an event writes: its own, its relation's, and the structures of rooms.
-fn touched(event: &Event) -> Vec<ResourceName> {
-    let relation = event
-        .relation
-        .as_ref()
-        .filter(|r| r.kind != RelationKind::Unknown);
-    let object = relation.map(|relation| &relation.object);
-    let subject = relation.and_then(|relation| relation.subject.as_ref());
-    let mut names = Vec::new();
-    for name in [event.resource.as_ref(), object, subject]
-        .into_iter()
-        .flatten()
-    {
-        if name.kind().is_some() {
-            names.extend(name.structure_of_room());
-            names.push(name.clone());
-        }
-    }
-    names.sort();
-    names.dedup();
-    names
 }
 
 /// The resources that are there, of the rows of a store; sorted by name.

@@ -3,19 +3,18 @@
 //! Judges lateness only within one ordering key, and only against what was released there. Does not
 //! know what an event says.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chrono::{DateTime, Utc};
 use lru::LruCache;
-use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
 use super::draft::EventDraft;
+use super::held::{Held, SortKey};
 use super::step::Lookup;
-use crate::event::{ClockTime, DedupeKey, Event, Flag, Platform, Rendered, ThreadState, instant};
+use crate::event::{ClockTime, ThreadState};
 
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
 const MAX_PENDING_BYTES: usize = 64 << 20;
@@ -23,54 +22,6 @@ const MAX_PENDING_BYTES: usize = 64 << 20;
 /// Last released sort keys kept in memory (about 200 bytes each; an ordering key has at most the
 /// 4 KiB that the decoder takes); the store has the rest.
 const RELEASED_CACHE: NonZeroUsize = NonZeroUsize::new(4096).expect("not zero");
-
-/// What the event log of one ordering key is sorted by (REFERENCE.md, section 3).
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct SortKey {
-    #[serde(with = "instant")]
-    time: DateTime<Utc>,
-    state: ThreadState,
-    #[serde(with = "instant")]
-    publish_time: DateTime<Utc>,
-    message_id: Arc<str>,
-    key: DedupeKey,
-}
-
-impl SortKey {
-    /// The sort key of an event.
-    pub fn of(event: &Event) -> Self {
-        Self {
-            time: event.time.0.at(),
-            state: event.rank(),
-            publish_time: event.publish_time.0.at(),
-            message_id: Arc::clone(&event.message_id),
-            key: event.key,
-        }
-    }
-}
-
-/// An event that waits for its turn, as the store keeps it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Held {
-    /// When its hold ends.
-    pub until: ClockTime,
-    /// Counts arrivals: orders the timers of one instant.
-    pub arrival: u64,
-    /// Rows of older builds name no platform: there was one.
-    #[serde(default = "platform_of_old_rows")]
-    pub platform: Platform,
-    pub ordering_key: Arc<str>,
-    /// Its place within the ordering key.
-    pub sort_key: SortKey,
-    /// The record to release.
-    pub record: Rendered,
-    /// The event's remarks.
-    pub flags: BTreeSet<Flag>,
-}
-
-fn platform_of_old_rows() -> Platform {
-    Platform::Sdm
-}
 
 /// Why an event was released: a fixed set, used as a metric label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, IntoStaticStr, VariantNames)]
@@ -249,7 +200,9 @@ impl Reorder {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, ResourceName, Timestamp};
+    use crate::event::{
+        Event, Platform, PublishTime, RawMessage, ReceivedAt, Rendered, ResourceName, Timestamp,
+    };
     use crate::platforms::{DecodeSettings, decode};
 
     const HOLD: Duration = Duration::from_secs(2);

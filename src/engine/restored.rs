@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::graph::Node;
+use super::held::Held;
 use super::pool::Pools;
-use super::reorder::Held;
 use super::traits::TraitRow;
 use crate::event::{ClockTime, NotificationId, ResourceName};
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::held::SortKey;
 use super::notifications::Notification;
-use super::reorder::SortKey;
 use crate::event::{ClockTime, Decoded, DedupeKey, NotificationId, RawMessage, SessionKey};
 
 /// A message that enters the engine.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::change::{Changes, Quarantined};
 use super::draft::{Draft, EventDraft};
+use super::held::{Held, SortKey};
 use super::notifications::{Notification, SessionClip};
-use super::reorder::{Held, Release, ReleaseReason, SortKey};
+use super::reorder::{Release, ReleaseReason};
 use super::step::Loaded;
 use crate::event::{Clip, ClockTime, DedupeKey, NotificationId, SessionKey};
 

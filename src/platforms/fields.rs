@@ -1,4 +1,4 @@
-//! What platforms share: the settings of decoding, and fields of a payload taken within their bounds.
+//! What platforms share: the settings of decoding, and fields of a payload, taken within bounds.
 
 use std::fmt;
 

@@ -375,7 +375,7 @@ fn relations_are_what_changed(arriving: &[Delivery]) {
         let relations = records
             .into_iter()
             .filter(|row| row.kind == RecordKind::Relation);
-        let recorded: BTreeSet<String> = relations.map(|row| row.subject).collect();
+        let recorded: BTreeSet<String> = relations.map(|row| row.subject.clone()).collect();
         assert_eq!(recorded, changed);
     }
 }

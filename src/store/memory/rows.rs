@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::engine::change::Quarantined;
 use crate::engine::graph::Node;
+use crate::engine::held::{Held, SortKey};
 use crate::engine::notifications::Notification;
-use crate::engine::reorder::{Held, SortKey};
 use crate::engine::traits::{Fields, TraitRow};
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};

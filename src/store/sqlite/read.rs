@@ -12,8 +12,8 @@ use serde_json::value::RawValue;
 use super::meta::{self, integer};
 use crate::engine::change::Quarantined;
 use crate::engine::graph::Node;
+use crate::engine::held::Held;
 use crate::engine::notifications::Notification;
-use crate::engine::reorder::Held;
 use crate::engine::traits::TraitRow;
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{
