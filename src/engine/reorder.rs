@@ -13,7 +13,6 @@ use lru::LruCache;
 use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantNames};
 
-use super::step::Lookup;
 use crate::event::{ClockTime, DedupeKey, Event, Flag, Rendered, ThreadState, instant};
 
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
@@ -129,13 +128,6 @@ impl Reorder {
             reorder.insert(Arc::new(row));
         }
         reorder
-    }
-
-    /// Names the row that a step needs of an ordering key.
-    pub(super) fn lookup(&self, ordering_key: &Arc<str>, lookup: &mut Lookup) {
-        if self.cached(ordering_key).is_none() {
-            lookup.ordering_keys.insert(Arc::clone(ordering_key));
-        }
     }
 
     /// The last release under a key, if this cache knows it.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use chrono::TimeDelta;
 use serde_json::Value;
 
-use super::{DecodeSettings, MAX_TEXT_BYTES, check_size, check_text, take_object, take_text};
+use super::fields::{
+    DecodeSettings, MAX_TEXT_BYTES, check_size, check_text, take_object, take_text,
+};
 use crate::event::{
     Activity, DedupeKey, Event, EventTime, Flag, Object, Payload, RawMessage, Reason, Reject,
     Relation, RelationKind, ResourceName, Thread, ThreadState, Timestamp, TraitUpdate,
