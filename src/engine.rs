@@ -114,7 +114,10 @@ impl Engine {
                 lookup.payloads.insert(arrival.decoded.key);
             }
             if let Ok(decoded) = &arrival.decoded.outcome {
-                self.reorder.lookup(&decoded.ordering_key, &mut lookup);
+                if self.reorder.cached(&decoded.ordering_key).is_none() {
+                    let key = Arc::clone(&decoded.ordering_key);
+                    lookup.ordering_keys.insert(key);
+                }
                 self.notifications.lookup(&decoded.event, &mut lookup);
             }
         }

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use strum::{EnumString, IntoStaticStr, VariantNames};
 
-use super::{DedupeKey, Event, Platform, PublishTime, ReceivedAt, Rendered};
+use super::content::Event;
+use super::ids::{DedupeKey, Platform};
+use super::rendered::Rendered;
+use super::time::{PublishTime, ReceivedAt};
 
 /// A message as a source got it. Cheap to clone: its copies share what it holds.
 #[derive(Clone, Debug)]
