@@ -13,7 +13,6 @@ use strum::{IntoStaticStr, VariantNames};
 
 use super::draft::EventDraft;
 use super::held::{Held, SortKey};
-use super::step::Lookup;
 use crate::event::{ClockTime, ThreadState};
 
 /// Most bytes of held records: with `max_pending_events` the bound of this buffer's memory.
@@ -88,13 +87,6 @@ impl Reorder {
             reorder.insert(Arc::new(row));
         }
         reorder
-    }
-
-    /// Names the row that a step needs of an ordering key.
-    pub(super) fn lookup(&self, ordering_key: &Arc<str>, lookup: &mut Lookup) {
-        if self.cached(ordering_key).is_none() {
-            lookup.ordering_keys.insert(Arc::clone(ordering_key));
-        }
     }
 
     /// The last release under a key, if this cache knows it.
