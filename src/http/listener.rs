@@ -41,8 +41,8 @@ struct Bounds {
 }
 
 const BOUNDS: Bounds = Bounds {
-    // A quarter of the 1,024 files that a process may open where nobody raised the limit: the store,
-    // Pub/Sub and sinks need theirs.
+    // A quarter of the 1,024 files that a process may open where nobody raised the limit: the
+    // store, Pub/Sub and sinks need theirs.
     connections: 256,
     // A client that comes twice a minute, as scrapers do, keeps its connection.
     idle: Duration::from_secs(60),
