@@ -90,8 +90,8 @@ impl SinkKind {
             return None;
         };
         table.table(kind.into(), |_| match kind {
-            SinkKindName::Stdout => Self::Stdout,
-        })
+            SinkKindName::Stdout => Some(Self::Stdout),
+        })?
     }
 }
 

@@ -44,8 +44,8 @@ const BOUNDS: Bounds = Bounds {
     // A quarter of the 1,024 files that a process may open where nobody raised the limit: the
     // store, Pub/Sub and sinks need theirs.
     connections: 256,
-    // A client that comes twice a minute, as scrapers do, keeps its connection.
-    idle: Duration::from_secs(60),
+    // A scraper that comes once a minute, Prometheus's default, keeps its connection.
+    idle: Duration::from_secs(90),
 };
 // There is always an idle connection to give way.
 const _: () = assert!(Class::SLOTS < BOUNDS.connections);
@@ -73,7 +73,8 @@ impl Server<TcpListener> {
 
 impl Server<UnixListener> {
     /// Makes a socket file for its owner alone. What a crash left there is replaced, so the caller
-    /// must be sure that no other process serves it. It stays at the end.
+    /// must be sure that no other process serves it. It stays at the end. The path may have 107
+    /// bytes at most.
     pub fn bind_file(path: &Path) -> io::Result<Self> {
         match fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => fs::remove_file(path)?,
