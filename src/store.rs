@@ -4,6 +4,7 @@
 //! numbers the journal, and forgets what is past its retention. One [`Writer`] writes; any number
 //! of [`Reader`]s read beside it, each on a snapshot.
 
+mod due;
 mod error;
 pub mod memory;
 mod pages;
@@ -78,7 +79,7 @@ impl Writer {
     /// after each commit and about once a second.
     pub fn upkeep(&mut self, now: ClockTime, retention: &Retention) -> Result<Upkeep, StoreError> {
         match self {
-            Self::Memory(memory) => Ok(memory.trim(now, retention)),
+            Self::Memory(memory) => Ok(memory.upkeep(now, retention)),
             Self::Sqlite(sqlite) => sqlite.upkeep(now, retention),
         }
     }

@@ -50,6 +50,10 @@ impl Memory {
         self.rows().commit(commit)
     }
 
+    pub(super) fn upkeep(&self, now: ClockTime, retention: &Retention) -> Upkeep {
+        self.rows().upkeep(now, retention)
+    }
+
     pub(super) fn trim(&self, now: ClockTime, retention: &Retention) -> Upkeep {
         self.rows().trim(now, retention)
     }

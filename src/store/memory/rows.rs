@@ -10,6 +10,7 @@ use crate::engine::notifications::Notification;
 use crate::engine::traits::{Fields, TraitRow};
 use crate::engine::{Loaded, Lookup, Restored, Session};
 use crate::event::{ClockTime, DedupeKey, NotificationId, ResourceName, SessionKey};
+use crate::store::due::TrimDue;
 use crate::store::error::StoreError;
 use crate::store::rows::{DeadLetterRow, JournalRow, QuarantineRow, ShownRow, SinkRow};
 
@@ -43,6 +44,7 @@ pub(super) struct Rows {
     pub(super) dead_letters: BTreeMap<i64, DeadLetterRow>,
     pub(super) last_dead_letter: i64,
     pub(super) shown: BTreeMap<(String, NotificationId), ShownRow>,
+    pub(super) trim: TrimDue,
 }
 
 impl Rows {

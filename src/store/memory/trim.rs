@@ -10,6 +10,14 @@ use crate::store::rows::{
 };
 
 impl Rows {
+    pub(super) fn upkeep(&mut self, now: ClockTime, retention: &Retention) -> Upkeep {
+        if !self.trim.is_due(now, retention) {
+            return Upkeep::default();
+        }
+        self.trim.done(now, retention);
+        self.trim(now, retention)
+    }
+
     pub(super) fn trim(&mut self, now: ClockTime, retention: &Retention) -> Upkeep {
         let kept = now.before(retention.horizon);
         self.payloads.retain(|_, at| *at > kept);

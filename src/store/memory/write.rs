@@ -71,14 +71,18 @@ impl Rows {
         }
         self.drop_quarantined(changes.retried.as_slice());
         for message in changes.quarantined {
+            let bytes = quarantine_bytes(&message);
             self.last_quarantined += 1;
-            self.quarantine_bytes += quarantine_bytes(&message);
+            self.quarantine_bytes += bytes;
+            self.trim.wrote(0, bytes);
             self.quarantine.insert(self.last_quarantined, message);
         }
         let records = JournalRow::number(changes.drafts, self.last_sequence, changes.at);
         self.last_sequence += records.len() as u64;
         if !self.without_journal {
-            self.journal_bytes += records.iter().map(|row| size(row)).sum::<u64>();
+            let bytes = records.iter().map(|row| size(row)).sum();
+            self.journal_bytes += bytes;
+            self.trim.wrote(bytes, 0);
             self.journal.extend(records.iter().cloned());
         }
         Ok(records)

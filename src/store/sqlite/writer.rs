@@ -14,10 +14,9 @@ use super::{ballast, check, files, mark, meta, open, read, trim, write};
 use crate::engine::change::Quarantined;
 use crate::engine::{Loaded, Lookup, Restored};
 use crate::event::ClockTime;
+use crate::store::due::TrimDue;
 use crate::store::error::{Operation, StoreError};
-use crate::store::rows::{
-    Commit, Committed, QUARANTINE_MAX_BYTES, Retention, Upkeep, quarantine_bytes,
-};
+use crate::store::rows::{Commit, Committed, Retention, Upkeep, quarantine_bytes};
 
 /// Longest WAL. It reaches some 4 MiB by itself; only a program that reads the store in one go for
 /// a long time makes it longer. At this bound nothing is committed until that program has ended.
@@ -31,9 +30,6 @@ const WAL_PAGES: i64 = 1_000;
 /// stalls the pipeline about as long as a step does, and keeps up with messages that each bring a
 /// few rows, which all but broken ones do.
 const TRIM_ROWS: usize = 256;
-
-/// Trims per bound of time or size, so that the store stays within a sixteenth of each.
-const TRIMS_PER_BOUND: u32 = 16;
 
 /// Rows removed per table in one go on a full disk: what the ballast file has space for.
 const FREE_ROWS: usize = 128;
@@ -65,9 +61,7 @@ pub struct Writer {
     path: PathBuf,
     /// The file that counts commits, and which store this is. `None` on a disk too full for it.
     marked: Option<(File, i64)>,
-    next_trim: ClockTime,
-    /// Bytes of records, and of messages in quarantine, written since the last trim.
-    bytes_since_trim: [u64; 2],
+    trim: TrimDue,
     /// Held until the writer is dropped.
     _lock: File,
 }
@@ -97,8 +91,7 @@ impl Writer {
             connection,
             path: path.to_owned(),
             marked,
-            next_trim: ClockTime::default(),
-            bytes_since_trim: [0; 2],
+            trim: TrimDue::default(),
             _lock: lock,
         };
         writer.mark(mark.commits);
@@ -132,8 +125,7 @@ impl Writer {
             write::commit(connection, commit)
         })?;
         let lines = committed.records.iter().map(|row| row.line.len() as u64);
-        self.bytes_since_trim[0] += lines.sum::<u64>();
-        self.bytes_since_trim[1] += quarantined;
+        self.trim.wrote(lines.sum(), quarantined);
         Ok(committed)
     }
 
@@ -142,11 +134,7 @@ impl Writer {
         now: ClockTime,
         retention: &Retention,
     ) -> Result<Upkeep, StoreError> {
-        let bounds = [retention.journal_bytes, QUARANTINE_MAX_BYTES];
-        let is_much = |(written, bound)| written >= bound / u64::from(TRIMS_PER_BOUND);
-        let is_due =
-            now >= self.next_trim || self.bytes_since_trim.into_iter().zip(bounds).any(is_much);
-        if !is_due {
+        if !self.trim.is_due(now, retention) {
             return Ok(Upkeep::default());
         }
         tracing::trace!("trimming");
@@ -157,8 +145,7 @@ impl Writer {
             trim::all(connection, now, retention, TRIM_ROWS)
         })?;
         if !upkeep.more {
-            self.next_trim = now.after(retention.shortest() / TRIMS_PER_BOUND);
-            self.bytes_since_trim = [0; 2];
+            self.trim.done(now, retention);
         }
         Ok(upkeep)
     }
