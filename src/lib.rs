@@ -21,6 +21,8 @@ pub mod store;
 // Out.
 pub mod record;
 
+pub mod delivery;
+
 pub mod sinks;
 
 pub mod http;
@@ -35,6 +37,8 @@ pub mod cli;
 pub mod config;
 
 pub mod clock;
+
+pub mod backoff;
 
 pub mod text;
 

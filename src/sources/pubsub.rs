@@ -5,7 +5,6 @@
 
 mod attempts;
 mod auth;
-mod backoff;
 mod error;
 mod flow_control;
 mod probe;

@@ -17,12 +17,12 @@ use tokio::task::JoinSet;
 use super::Ack;
 use super::attempts::{Attempts, Observed};
 use super::auth;
-use super::backoff::Backoff;
 use super::error::SourceError;
 use super::flow_control::FlowControl;
 use super::shared::Shared;
 use super::stream_event::{OpenReason, Reopen, SourceEvent, StreamFailure};
 use super::stream_state::StreamState;
+use crate::backoff::{Backoff, Schedule};
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
 use crate::sources::{Delivery, Incoming};
 use crate::text::error_chain;
@@ -82,7 +82,12 @@ impl Stream {
     /// old client's credentials or connection may be dead for good.
     pub(super) async fn run(mut self) {
         let mut flushing = Flushing::default();
-        let mut backoff = Backoff::new(&self.shared.settings);
+        let settings = &self.shared.settings;
+        let schedule = Schedule {
+            min: settings.reopen_backoff_min,
+            max: settings.reopen_backoff_max,
+        };
+        let mut backoff = Backoff::new(schedule, fastrand::Rng::new());
         let mut reason = OpenReason::Start;
         while let Some(client) = self.connect(&mut backoff).await {
             self.shared.emit(SourceEvent::StreamOpened { reason });

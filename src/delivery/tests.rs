@@ -1,0 +1,1 @@
+//! The window against a naive model.
