@@ -44,6 +44,11 @@ impl<P: Clone> Backlog<P> {
         self.rows.len()
     }
 
+    #[cfg(test)]
+    pub(super) fn contains(&self, sequence: u64) -> bool {
+        self.rows.contains_key(&sequence)
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::attempt::{Attempt, Counts, Failure, Offer, Scope, Standing};
+use super::attempt::{Attempt, Counts, Offer, Standing};
 use super::backlog::{Backlog, Row};
-use super::queues::Queue;
-use super::receiver::{FailedAttempt, Receiver};
+use super::receiver::Receiver;
 use super::row::{Entry, Facts, OrderKey, Revision};
-use super::settings::{
-    MAX_AHEAD, MAX_BYTES, MAX_ROWS, Now, Order, RETRY_AFTER_MAX, ROW_BYTES, Settings,
-};
+use super::settings::{MAX_AHEAD, MAX_BYTES, MAX_ROWS, Now, Order, ROW_BYTES, Settings};
 use super::settlement::{Cause, DeadLetter, Ledger, Mark, Settlement, bounded};
 use crate::event::ClockTime;
 
