@@ -18,13 +18,13 @@ mod settlement;
 mod tests;
 mod window;
 
-pub use self::attempt::{Attempt, Counts, Failure, Offer, Scope, Standing};
+pub use self::attempt::{Attempt, Counts, Failure, Offer, Retried, Scope, Standing};
 pub use self::filter::{Filter, Pattern, PatternError};
 pub use self::retry_after::retry_after;
 pub use self::row::{Entry, Facts, OrderKey, Revision};
 pub use self::settings::{
-    DETAIL_MAX, MAX_AHEAD, MAX_BYTES, MAX_DEAD_LETTERS, MAX_ROWS, Now, Order, RECEIVER_RETRY,
-    RECORD_RETRY, RETRY_AFTER_MAX, ROW_BYTES, SUSPECT_KEYS, Settings,
+    DETAIL_MAX, MAX_AHEAD, MAX_BYTES, MAX_DEAD_LETTERS, MAX_RETRIES, MAX_ROWS, Now, Order,
+    RECEIVER_RETRY, RECORD_RETRY, RETRY_AFTER_MAX, ROW_BYTES, SUSPECT_KEYS, Settings,
 };
 pub use self::settlement::{Cause, DeadLetter, DeadLetterRetry, Settlement, retry_dead};
 pub use self::window::{Start, Window};

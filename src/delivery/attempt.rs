@@ -61,6 +61,16 @@ pub enum Offer {
     NotNow,
 }
 
+/// What becomes of a dead letter that is to be retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retried {
+    Accepted,
+    /// The receiver has this or a newer revision; the next settlement removes the dead letter.
+    Superseded,
+    /// Its key is busy, or it is being retried, or too many are: offer it again later.
+    NotNow,
+}
+
 /// Rows and attempts so far, since the window was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {

@@ -20,6 +20,9 @@ pub(super) struct Row<P> {
     pub(super) ordinal: u64,
     pub(super) bytes: usize,
     pub(super) is_in_flight: bool,
+    /// It is a dead letter in the store, which the operator wants sent. It holds no cursor back, and
+    /// has no age.
+    pub(super) is_retry: bool,
     pub(super) payload: P,
 }
 
@@ -28,6 +31,8 @@ pub(super) struct Row<P> {
 pub(super) struct Backlog<P> {
     rows: BTreeMap<u64, Row<P>>,
     bytes: usize,
+    /// How many of the rows are retries.
+    retries: usize,
     pub(super) queues: Queues,
 }
 
@@ -36,6 +41,7 @@ impl<P: Clone> Backlog<P> {
         Self {
             rows: BTreeMap::new(),
             bytes: 0,
+            retries: 0,
             queues: Queues::default(),
         }
     }
@@ -44,24 +50,30 @@ impl<P: Clone> Backlog<P> {
         self.rows.len()
     }
 
-    #[cfg(test)]
-    pub(super) fn contains(&self, sequence: u64) -> bool {
-        self.rows.contains_key(&sequence)
-    }
-
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
+    pub(super) fn retries(&self) -> usize {
+        self.retries
+    }
+
+    pub(super) fn contains(&self, sequence: u64) -> bool {
+        self.rows.contains_key(&sequence)
+    }
+
+    /// The oldest row that holds the cursor back.
     pub(super) fn oldest(&self) -> Option<(u64, &Row<P>)> {
-        let (sequence, row) = self.rows.first_key_value()?;
+        let mut rows = self.rows.iter();
+        let (sequence, row) = rows.find(|(_, row)| !row.is_retry)?;
         Some((*sequence, row))
     }
 
-    /// Adds the newest row; returns the one before it in its queue.
+    /// Adds the newest row of its queue; returns the one before it in its queue.
     pub(super) fn push(&mut self, sequence: u64, row: Row<P>) -> Option<u64> {
         let key = row.key;
         self.bytes += row.bytes;
+        self.retries += usize::from(row.is_retry);
         self.rows.insert(sequence, row);
         self.queues.edit(key, |queue| {
             let last = queue.rows.back().copied();
@@ -73,6 +85,7 @@ impl<P: Clone> Backlog<P> {
     pub(super) fn remove(&mut self, sequence: u64) -> Option<Row<P>> {
         let row = self.rows.remove(&sequence)?;
         self.bytes -= row.bytes;
+        self.retries -= usize::from(row.is_retry);
         self.queues.edit(row.key, |queue| queue.remove(sequence));
         Some(row)
     }
@@ -141,7 +154,7 @@ impl<P: Clone> Backlog<P> {
     /// Rows not in flight that were written before or at `limit`. Sequences and times rise together.
     pub(super) fn written_until(&self, limit: ClockTime) -> Vec<u64> {
         let old = self.rows.iter().take_while(|(_, row)| row.at <= limit);
-        let waiting = old.filter(|(_, row)| !row.is_in_flight);
+        let waiting = old.filter(|(_, row)| !row.is_in_flight && !row.is_retry);
         waiting.map(|(sequence, _)| *sequence).collect()
     }
 }

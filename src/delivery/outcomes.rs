@@ -19,7 +19,7 @@ impl<P: Clone> Window<P> {
     /// This says nothing of the receiver.
     pub fn skipped(&mut self, id: u64) {
         for sequence in self.backlog.rows_of(id) {
-            self.backlog.remove(sequence);
+            self.remove(sequence);
             self.counts.skipped += 1;
         }
     }
@@ -87,7 +87,7 @@ impl<P: Clone> Window<P> {
         self.receiver.answered(round);
         self.backlog.queues.edit(key, Queue::recovered);
         for sequence in rows.drain(..delivered.min(rows.len())) {
-            let row = self.backlog.remove(sequence);
+            let row = self.remove(sequence);
             if let Some(revision) = row.and_then(|row| row.revision) {
                 self.ledger.delivered(&revision);
             }

@@ -26,6 +26,9 @@ pub const MAX_AHEAD: u64 = 65_536;
 /// Most dead letters in one settlement: as many rows as a step of the service may write.
 pub const MAX_DEAD_LETTERS: usize = 256;
 
+/// Most dead letters that are retried at a time: they wait beside the rows that are due.
+pub const MAX_RETRIES: usize = 256;
+
 /// Keys that fail one after the other, without a success between them, until the receiver itself
 /// counts as down. With fewer, it may be the fault of the records.
 pub const SUSPECT_KEYS: usize = 4;

@@ -44,6 +44,8 @@ pub struct Settlement<P> {
     /// The highest revision that was delivered of each notification since the last settlement. Kept
     /// per sink and notification, it tells whether a dead letter is outdated: see [`retry_dead`].
     pub delivered: BTreeMap<NotificationId, u32>,
+    /// Dead letters of the store that were retried with success, or are needless now: to be removed.
+    pub retried: BTreeSet<u64>,
 }
 
 /// Whether a dead letter that is to be retried goes out.
@@ -83,6 +85,7 @@ struct Pending {
     mark: Mark,
     dead_letters: Vec<u64>,
     delivered: BTreeMap<NotificationId, u32>,
+    retried: BTreeSet<u64>,
 }
 
 /// What is settled, and not committed yet.
@@ -94,6 +97,7 @@ pub(super) struct Ledger<P> {
     /// Dead letters beyond the cursor that the store has.
     stored: BTreeSet<u64>,
     delivered: BTreeMap<NotificationId, u32>,
+    retried: BTreeSet<u64>,
     pending: Option<Pending>,
 }
 
@@ -105,6 +109,7 @@ impl<P: Clone> Ledger<P> {
             dead_bytes: 0,
             stored,
             delivered: BTreeMap::new(),
+            retried: BTreeSet::new(),
             pending: None,
         }
     }
@@ -138,6 +143,33 @@ impl<P: Clone> Ledger<P> {
         note(&mut self.delivered, revision.id, revision.number);
     }
 
+    /// What was delivered of a notification and isn't in the store yet.
+    pub(super) fn last_delivered(&self, id: NotificationId) -> Option<u32> {
+        let pending = self.pending.as_ref().map(|pending| &pending.delivered);
+        let all = [Some(&self.delivered), pending];
+        all.into_iter()
+            .flatten()
+            .filter_map(|map| map.get(&id))
+            .max()
+            .copied()
+    }
+
+    pub(super) fn retried(&mut self, sequence: u64) {
+        self.retried.insert(sequence);
+    }
+
+    /// Retries whose end isn't in the store yet.
+    pub(super) fn retries(&self) -> usize {
+        self.retried.len() + self.pending.as_ref().map_or(0, |p| p.retried.len())
+    }
+
+    /// Whether a dead letter of this row, or the end of its retry, isn't in the store yet.
+    pub(super) fn is_open(&self, sequence: u64) -> bool {
+        let pending = self.pending.as_ref().map(|pending| &pending.retried);
+        let mut retried = [Some(&self.retried), pending].into_iter().flatten();
+        self.dead.contains_key(&sequence) || retried.any(|all| all.contains(&sequence))
+    }
+
     /// See [`super::Window::settlement`]. `settled` is how far the window is without dead letters.
     pub(super) fn settlement(&mut self, settled: Mark) -> Option<Settlement<P>> {
         if self.pending.is_some() {
@@ -147,26 +179,36 @@ impl<P: Clone> Ledger<P> {
         let dead_letters: Vec<_> = fitting.map(|buried| buried.letter.clone()).collect();
         // The cursor must not pass a dead letter that stays behind.
         let mark = match self.dead.values().nth(MAX_DEAD_LETTERS) {
-            Some(first) if first.letter.sequence <= settled.cursor => Mark {
+            Some(first) if self.holds_back(first, settled) => Mark {
                 cursor: first.letter.sequence - 1,
                 ordinal: first.ordinal,
             },
             _ => settled,
         };
-        if mark.cursor <= self.committed.cursor && dead_letters.is_empty() {
+        let is_moved = mark.cursor > self.committed.cursor;
+        if !is_moved && dead_letters.is_empty() && self.retried.is_empty() {
             return None;
         }
         let delivered = std::mem::take(&mut self.delivered);
+        let retried = std::mem::take(&mut self.retried);
         self.pending = Some(Pending {
             mark,
             dead_letters: dead_letters.iter().map(|dead| dead.sequence).collect(),
             delivered: delivered.clone(),
+            retried: retried.clone(),
         });
         Some(Settlement {
             cursor: mark.cursor,
             dead_letters,
             delivered,
+            retried,
         })
+    }
+
+    /// Whether the cursor has to stop before this one. A retry is in the store already.
+    fn holds_back(&self, buried: &Buried<P>, settled: Mark) -> bool {
+        let sequence = buried.letter.sequence;
+        sequence > self.committed.cursor && sequence <= settled.cursor
     }
 
     /// The store has it.
@@ -188,6 +230,7 @@ impl<P: Clone> Ledger<P> {
             for (id, revision) in pending.delivered {
                 note(&mut self.delivered, id, revision);
             }
+            self.retried.extend(pending.retried);
         }
     }
 }

@@ -464,3 +464,105 @@ fn waits_of_the_receiver_stay_below_those_of_a_record() {
     let half = |schedule: Schedule| schedule.max / 2;
     assert!(half(RECORD_RETRY) >= RECEIVER_RETRY.max);
 }
+
+/// Retries a row that is a dead letter in the store.
+fn retry(window: &mut TestWindow, sequence: u64, line: &str, delivered: Option<u32>) -> Retried {
+    let entry = Entry {
+        sequence,
+        kind: kind(line),
+        at: now(0).clock,
+        line,
+    };
+    window.retry(&entry, sequence, delivered).unwrap()
+}
+
+#[test]
+fn a_dead_letter_is_retried_in_order_and_holds_nothing_back() {
+    let start = Start {
+        cursor: 9,
+        dead_letters: [11].into(),
+    };
+    let mut window: TestWindow = Window::new(keys(9), start, fastrand::Rng::with_seed(1));
+    for sequence in [10, 11] {
+        offer(&mut window, sequence, &event(1), 0);
+    }
+    assert_eq!(
+        retry(&mut window, 5, &event(1), None),
+        Retried::NotNow,
+        "10 has the key"
+    );
+    assert_eq!(retry(&mut window, 6, &event(2), None), Retried::Accepted);
+    assert_eq!(retry(&mut window, 6, &event(2), None), Retried::NotNow);
+    offer(&mut window, 12, &event(2), 0);
+    assert_eq!(started(&mut window, 0), [[6], [10]], "12 waits for 6");
+    window.delivered(10);
+    let refused = Failure::Refused {
+        reason: "no".to_owned(),
+    };
+    window.failed(6, 0, refused, now(0));
+    assert_eq!(settle(&mut window), Some((11, vec![6])), "once more");
+    assert_eq!(retry(&mut window, 5, &event(1), None), Retried::Accepted);
+    assert_eq!(started(&mut window, 0), [[5], [12]]);
+    window.delivered(5);
+    let settlement = window.settlement().unwrap();
+    assert_eq!((settlement.cursor, settlement.retried), (11, [5].into()));
+    assert_eq!(retry(&mut window, 5, &event(1), None), Retried::NotNow);
+    window.reject();
+    let again = window.settlement().unwrap();
+    assert_eq!(again.retried, [5].into(), "a failed commit loses nothing");
+    window.confirm();
+    assert_eq!(window.settlement(), None);
+}
+
+#[test]
+fn a_retry_drops_a_revision_whose_successor_was_delivered() {
+    let mut window = window(keys(9));
+    window.skip_missing(9);
+    let line = notification(1, 2, None);
+    assert_eq!(retry(&mut window, 5, &line, Some(3)), Retried::Superseded);
+    assert_eq!(window.settlement().unwrap().retried, [5].into());
+    window.confirm();
+    // Also one that the store doesn't know of yet.
+    offer(&mut window, 10, &notification(1, 3, None), 0);
+    assert_eq!(started(&mut window, 0), [[10]]);
+    assert_eq!(retry(&mut window, 6, &line, None), Retried::NotNow);
+    window.delivered(10);
+    assert_eq!(retry(&mut window, 6, &line, None), Retried::Superseded);
+    window.settlement();
+    assert_eq!(retry(&mut window, 7, &line, None), Retried::Superseded);
+    // And one that comes while it waits.
+    let other = notification(2, 1, None);
+    assert_eq!(retry(&mut window, 8, &other, None), Retried::Accepted);
+    offer(&mut window, 11, &notification(2, 2, None), 0);
+    assert_eq!(started(&mut window, 5000), Vec::<Vec<u64>>::new());
+    window.confirm();
+    let settlement = window.settlement().unwrap();
+    assert_eq!(settlement.retried, [7, 8].into());
+}
+
+#[test]
+fn retries_are_bounded_and_have_no_age() {
+    let mut window = window(keys(1));
+    let line = |n: u64| format!(r#"{{"subject":"d","data":{{"orderingKey":"{n}"}}}}"#);
+    let most = MAX_RETRIES as u64;
+    window.skip_missing(most + 1);
+    for n in 1..=most {
+        assert_eq!(retry(&mut window, n, &line(n), None), Retried::Accepted);
+    }
+    assert_eq!(
+        retry(&mut window, most + 1, &line(0), None),
+        Retried::NotNow
+    );
+    assert_eq!(started(&mut window, 9000), [[1]]);
+    assert_eq!(window.deadline(), None, "all waits for the first");
+    window.delivered(1);
+    assert_eq!(
+        retry(&mut window, most + 1, &line(0), None),
+        Retried::NotNow
+    );
+    assert_eq!(settle(&mut window), Some((most + 1, vec![])));
+    assert_eq!(
+        retry(&mut window, most + 1, &line(0), None),
+        Retried::Accepted
+    );
+}

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use super::attempt::{Attempt, Counts, Offer, Standing};
+use super::attempt::{Attempt, Counts, Offer, Retried, Standing};
 use super::backlog::{Backlog, Row};
 use super::receiver::Receiver;
 use super::row::{Entry, Facts, OrderKey, Revision};
-use super::settings::{MAX_AHEAD, MAX_BYTES, MAX_ROWS, Now, Order, ROW_BYTES, Settings};
-use super::settlement::{Cause, DeadLetter, Ledger, Mark, Settlement, bounded};
+use super::settings::{
+    MAX_AHEAD, MAX_BYTES, MAX_RETRIES, MAX_ROWS, Now, Order, ROW_BYTES, Settings,
+};
+use super::settlement::{
+    Cause, DeadLetter, DeadLetterRetry, Ledger, Mark, Settlement, bounded, retry_dead,
+};
 use crate::event::ClockTime;
 
 /// What the store knows of a sink.
@@ -107,6 +111,7 @@ impl<P: Clone> Window<P> {
             ordinal: self.accepted,
             bytes,
             is_in_flight: false,
+            is_retry: false,
             payload,
         };
         self.accepted += 1;
@@ -118,6 +123,57 @@ impl<P: Clone> Window<P> {
             self.coalesce(last, entry.sequence, now);
         }
         Offer::Accepted
+    }
+
+    /// Takes a dead letter of the store that the operator wants sent, if the receiver has no newer
+    /// revision; `delivered` is the last one that the store knows of. It is sent in its order, holds
+    /// no cursor back, and has no age: until it is sent, or refused again, the store keeps it.
+    pub fn retry(
+        &mut self,
+        entry: &Entry<'_>,
+        payload: P,
+        delivered: Option<u32>,
+    ) -> Result<Retried, serde_json::Error> {
+        let sequence = entry.sequence;
+        let is_open = self.backlog.contains(sequence) || self.ledger.is_open(sequence);
+        // The next rows of a queue are newer than all in it.
+        let is_ahead = sequence > self.seen;
+        let retries = self.backlog.retries() + self.ledger.retries();
+        let is_full = retries >= MAX_RETRIES;
+        if self.standing != Standing::Running || is_open || is_ahead || is_full {
+            return Ok(Retried::NotNow);
+        }
+        let is_in_order = matches!(self.settings.order, Order::Sequence { .. });
+        let facts = Facts::read(entry.kind, entry.line)?;
+        let key = if is_in_order {
+            OrderKey::ALL
+        } else {
+            facts.key
+        };
+        let recent = facts
+            .revision
+            .and_then(|r| self.ledger.last_delivered(r.id));
+        if retry_dead(facts.revision.as_ref(), recent.max(delivered)) == DeadLetterRetry::Superseded
+        {
+            self.ledger.retried(sequence);
+            return Ok(Retried::Superseded);
+        }
+        // What is newer must not overtake it, nor come before it and be undone.
+        if self.backlog.queues.get(key).is_some() {
+            return Ok(Retried::NotNow);
+        }
+        let row = Row {
+            key,
+            revision: facts.revision.filter(|_| !is_in_order),
+            at: entry.at,
+            ordinal: self.accepted,
+            bytes: entry.line.len() + ROW_BYTES,
+            is_in_flight: false,
+            is_retry: true,
+            payload,
+        };
+        self.backlog.push(sequence, row);
+        Ok(Retried::Accepted)
     }
 
     /// The journal has no rows up to this one any more.
@@ -157,9 +213,18 @@ impl<P: Clone> Window<P> {
         if !coalesces || !self.backlog.is_needless(older, newer, now.wall) {
             return false;
         }
-        self.backlog.remove(older);
+        self.remove(older);
         self.counts.coalesced += 1;
         true
+    }
+
+    /// Takes out a row that is settled.
+    pub(super) fn remove(&mut self, sequence: u64) -> Option<Row<P>> {
+        let row = self.backlog.remove(sequence)?;
+        if row.is_retry {
+            self.ledger.retried(sequence);
+        }
+        Some(row)
     }
 
     /// Coalesces the first row of a key, if there is a reason.

@@ -67,6 +67,7 @@ enum Step {
     Resume,
     /// Whether the commit that was under way took place.
     Restart(bool),
+    Retry(usize),
 }
 
 /// What survives a restart.
@@ -74,6 +75,8 @@ enum Step {
 struct Store {
     cursor: u64,
     dead: BTreeSet<u64>,
+    /// The highest revision of each notification that the receiver has.
+    delivered: BTreeMap<NotificationId, u32>,
 }
 
 /// When a key, or the receiver, may be tried again at the earliest.
@@ -97,7 +100,9 @@ struct World {
     keys: BTreeMap<u8, Wait>,
     suspects: BTreeSet<u8>,
     store: Store,
-    pending: Option<(u64, Vec<u64>)>,
+    pending: Option<Settlement<u64>>,
+    /// Dead letters of the store that are retried, until a commit says how that went.
+    retries: BTreeSet<u64>,
     ever_delivered: BTreeSet<u64>,
     second: i64,
     restarts: u64,
@@ -121,6 +126,7 @@ impl World {
             suspects: BTreeSet::new(),
             store: Store::default(),
             pending: None,
+            retries: BTreeSet::new(),
             ever_delivered: BTreeSet::new(),
             second,
             restarts: 0,
@@ -218,7 +224,8 @@ impl World {
                 continue;
             }
             let record = &self.journal[place];
-            let is_old = may_expire && record.at + MAX_AGE <= self.second;
+            let is_retry = self.retries.contains(&record.sequence);
+            let is_old = may_expire && !is_retry && record.at + MAX_AGE <= self.second;
             let is_there = self.window.backlog.contains(record.sequence);
             assert!(!(is_there && is_old), "{record:?} is too old");
             if !is_there {
@@ -411,47 +418,103 @@ impl World {
         assert!(self.pending.is_none(), "one at a time");
         let cursor = settlement.cursor;
         assert!(cursor >= self.store.cursor);
-        let dead: Vec<u64> = settlement.dead_letters.iter().map(|d| d.sequence).collect();
+        let dead = settlement.dead_letters.iter().map(|dead| dead.sequence);
+        let dead: BTreeSet<u64> = dead.collect();
+        let mut least = 0;
+        let mut is_open = false;
         for (place, record) in self.journal.iter().enumerate() {
-            let is_listed = dead.contains(&record.sequence);
             let state = self.states[place];
-            let is_new = !self.store.dead.contains(&record.sequence);
-            assert_eq!(is_listed, state == State::Dead && is_new, "{record:?}");
+            let is_retry = self.retries.contains(&record.sequence);
+            let is_new = is_retry || !self.store.dead.contains(&record.sequence);
+            let is_dead = state == State::Dead && is_new;
+            assert_eq!(dead.contains(&record.sequence), is_dead, "{record:?}");
             let is_settled = !self.is_unsettled(place) && state != State::Unseen;
+            let is_done = is_settled && is_retry && state != State::Dead;
+            assert_eq!(settlement.retried.contains(&record.sequence), is_done);
             assert!(
-                is_settled || record.sequence > cursor,
-                "{record:?} is skipped"
+                is_settled || is_retry || record.sequence > cursor,
+                "{record:?} is left out"
             );
+            is_open |= !is_settled && !is_retry;
+            if !is_open {
+                least = record.sequence;
+            }
         }
-        let first_open = (0..self.journal.len())
-            .find(|place| self.is_unsettled(*place) || self.states[*place] == State::Unseen);
-        // As far as it can be: gaps may count with what is before or behind them.
-        let before = first_open.map_or(self.journal.len(), |place| place);
-        let least = before
-            .checked_sub(1)
-            .map_or(0, |place| self.journal[place].sequence);
         assert!(cursor >= least, "{cursor} could be {least}");
-        self.pending = Some((cursor, dead));
+        self.pending = Some(settlement);
     }
 
     fn confirm(&mut self) {
-        if let Some((cursor, dead)) = self.pending.take() {
-            self.commit(cursor, dead);
+        if let Some(settlement) = self.pending.take() {
+            let cursor = settlement.cursor;
+            self.commit(settlement);
             self.window.confirm();
             assert_eq!(self.window.cursor(), cursor);
         }
     }
 
-    fn commit(&mut self, cursor: u64, dead: Vec<u64>) {
-        self.store.cursor = cursor;
-        for sequence in dead {
-            assert!(self.store.dead.insert(sequence), "{sequence} is dead twice");
+    fn commit(&mut self, settlement: Settlement<u64>) {
+        self.store.cursor = settlement.cursor;
+        for dead in settlement.dead_letters {
+            let is_new = self.store.dead.insert(dead.sequence);
+            let is_retry = self.retries.remove(&dead.sequence);
+            assert!(is_new != is_retry, "{} is dead twice", dead.sequence);
+        }
+        for sequence in settlement.retried {
+            assert!(self.store.dead.remove(&sequence) && self.retries.remove(&sequence));
+        }
+        for (id, revision) in settlement.delivered {
+            let highest = self.store.delivered.entry(id).or_default();
+            *highest = revision.max(*highest);
         }
     }
 
+    fn retry(&mut self, index: usize) {
+        let retries: Vec<u64> = self.store.dead.iter().copied().collect();
+        if retries.is_empty() {
+            return;
+        }
+        let place = self.place(retries[index % retries.len()]);
+        let record = self.journal[place].clone();
+        let entry = Entry {
+            sequence: record.sequence,
+            kind: kind(&record.line),
+            at: now(record.at).clock,
+            line: &record.line,
+        };
+        let id = NotificationId([record.key; 16]);
+        let delivered = self.store.delivered.get(&id).copied();
+        let delivered = delivered.filter(|_| record.is_notification);
+        let retried = self
+            .window
+            .retry(&entry, record.sequence, delivered)
+            .unwrap();
+        let has_newer = (place + 1..self.journal.len()).any(|newer| {
+            let sequence = self.journal[newer].sequence;
+            record.is_notification
+                && self.journal[newer].is_notification
+                && self.journal[newer].key == record.key
+                && self.ever_delivered.contains(&sequence)
+        });
+        match retried {
+            Retried::NotNow => return,
+            Retried::Superseded => {
+                let is_delivered = self.ever_delivered.contains(&record.sequence);
+                assert!(has_newer || is_delivered, "{record:?} is not outdated");
+                self.states[place] = State::Coalesced;
+            }
+            Retried::Accepted => {
+                let is_in_order = self.is_in_order();
+                assert!(!has_newer || is_in_order || self.restarts > 0, "{record:?}");
+                self.states[place] = State::Waiting;
+            }
+        }
+        assert!(self.retries.insert(record.sequence), "retried twice");
+    }
+
     fn restart(&mut self, is_committed: bool) {
-        if let Some((cursor, dead)) = self.pending.take().filter(|_| is_committed) {
-            self.commit(cursor, dead);
+        if let Some(settlement) = self.pending.take().filter(|_| is_committed) {
+            self.commit(settlement);
         }
         self.restarts += 1;
         let cursor = self.store.cursor;
@@ -464,8 +527,11 @@ impl World {
         for (place, record) in self.journal.iter().enumerate() {
             if record.sequence > cursor {
                 self.states[place] = State::Unseen;
+            } else if self.retries.contains(&record.sequence) {
+                self.states[place] = State::Dead;
             }
         }
+        self.retries.clear();
         self.attempts.clear();
         self.keys.clear();
         self.suspects.clear();
@@ -496,6 +562,7 @@ impl World {
             Step::Pause => self.window.pause(),
             Step::Resume => self.window.resume(),
             Step::Restart(is_committed) => self.restart(is_committed),
+            Step::Retry(index) => self.retry(index),
         }
         let in_flight = self
             .states
@@ -584,6 +651,7 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => Just(Step::Pause),
         3 => Just(Step::Resume),
         1 => any::<bool>().prop_map(Step::Restart),
+        2 => any::<usize>().prop_map(Step::Retry),
     ]
 }
 
@@ -598,7 +666,7 @@ fn orders() -> impl Strategy<Value = Order> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
     #[test]
     fn the_window_does_what_the_model_allows_and_all_of_it(
         order in orders(),
