@@ -112,7 +112,7 @@ impl World {
     fn new(mut settings: Settings) -> Self {
         settings.max_age = Duration::from_secs(MAX_AGE.unsigned_abs());
         settings.filter.resources = vec!["d*".parse().unwrap()];
-        let (window, second) = (window(settings.clone()), 1000);
+        let window = window(settings.clone());
         Self {
             settings,
             window,
@@ -128,7 +128,7 @@ impl World {
             pending: None,
             retries: BTreeSet::new(),
             ever_delivered: BTreeSet::new(),
-            second,
+            second: 1000,
             restarts: 0,
         }
     }
@@ -149,7 +149,8 @@ impl World {
     }
 
     fn same_key(&self, a: usize, b: usize) -> bool {
-        let (a, b) = (&self.journal[a], &self.journal[b]);
+        let a = &self.journal[a];
+        let b = &self.journal[b];
         self.is_in_order() || (a.key == b.key && a.is_notification == b.is_notification)
     }
 
