@@ -202,15 +202,20 @@ impl World {
                 at: now(record.at).clock,
                 line: &record.line,
             };
-            let is_running = *self.window.standing() == Standing::Running;
             let offered = self.window.offer(&entry, record.sequence, now(self.second));
+            let is_running = *self.window.standing() == Standing::Running;
             let state = match offered {
                 Offer::Accepted => State::Waiting,
                 Offer::Filtered => State::Filtered,
-                Offer::NotNow if !is_running => return,
-                Offer::Known if self.store.dead.contains(&record.sequence) => State::Dead,
-                other => panic!("{other:?} of {record:?}"),
+                Offer::Known => State::Dead,
+                Offer::NotNow => {
+                    assert!(!is_running, "there is capacity for {record:?}");
+                    return;
+                }
+                Offer::Unreadable => panic!("{record:?} can be read"),
             };
+            let is_dead = self.store.dead.contains(&record.sequence);
+            assert_eq!(state == State::Dead, is_dead, "{record:?}");
             let is_filtered = state == State::Filtered;
             assert!(state == State::Dead || is_filtered != record.is_wanted);
             self.states[place] = state;
