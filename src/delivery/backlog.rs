@@ -20,8 +20,8 @@ pub(super) struct Row<P> {
     pub(super) ordinal: u64,
     pub(super) bytes: usize,
     pub(super) is_in_flight: bool,
-    /// It is a dead letter in the store, which the operator wants sent. It holds no cursor back, and
-    /// has no age.
+    /// It is a dead letter in the store, which the operator wants sent. It holds no cursor back,
+    /// and has no age.
     pub(super) is_retry: bool,
     pub(super) payload: P,
 }
@@ -151,7 +151,7 @@ impl<P: Clone> Backlog<P> {
         self.queues.edit(key, |queue| queue.in_flight = 0);
     }
 
-    /// Rows not in flight that were written before or at `limit`. Sequences and times rise together.
+    /// Rows not in flight that were written until `limit`. Sequences and times rise together.
     pub(super) fn written_until(&self, limit: ClockTime) -> Vec<u64> {
         let old = self.rows.iter().take_while(|(_, row)| row.at <= limit);
         let waiting = old.filter(|(_, row)| !row.is_in_flight && !row.is_retry);

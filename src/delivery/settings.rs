@@ -1,4 +1,5 @@
-//! What a window is told by its sink: wishes, order, patience. And the bounds that all windows share.
+//! What a sink wants of its window: which records, in what order, how long. Also the bounds that
+//! all windows share.
 
 use std::time::Duration;
 

@@ -41,10 +41,10 @@ pub struct Settlement<P> {
     pub cursor: u64,
     /// By sequence. They may lie beyond the cursor.
     pub dead_letters: Vec<DeadLetter<P>>,
-    /// The highest revision that was delivered of each notification since the last settlement. Kept
-    /// per sink and notification, it tells whether a dead letter is outdated: see [`retry_dead`].
+    /// The highest revision that was delivered of each notification since the last settlement.
+    /// Kept per sink and notification, it tells which dead letters are outdated: [`retry_dead`].
     pub delivered: BTreeMap<NotificationId, u32>,
-    /// Dead letters of the store that were retried with success, or are needless now: to be removed.
+    /// Dead letters of the store that were retried, or are needless now: to be removed.
     pub retried: BTreeSet<u64>,
 }
 

@@ -126,8 +126,8 @@ impl<P: Clone> Window<P> {
     }
 
     /// Takes a dead letter of the store that the operator wants sent, if the receiver has no newer
-    /// revision; `delivered` is the last one that the store knows of. It is sent in its order, holds
-    /// no cursor back, and has no age: until it is sent, or refused again, the store keeps it.
+    /// revision; `delivered` is the last one that the store knows of. It is sent in its order,
+    /// holds no cursor back, and has no age: until it is sent or refused again, the store keeps it.
     pub fn retry(
         &mut self,
         entry: &Entry<'_>,
@@ -304,8 +304,8 @@ impl<P: Clone> Window<P> {
 
     // ── settling ─────────────────────────────────────────────────────────────────────────────────
 
-    /// What to commit, if there is anything new. Then [`Window::confirm`] or [`Window::reject`] says
-    /// how that went; until then there is no other one.
+    /// What to commit, if there is anything new. Then [`Window::confirm`] or [`Window::reject`]
+    /// says how that went; until then there is no other one.
     pub fn settlement(&mut self) -> Option<Settlement<P>> {
         let settled = match self.backlog.oldest() {
             Some((sequence, row)) => Mark {

@@ -644,9 +644,15 @@ fn ends() -> impl Strategy<Value = End> {
 fn steps() -> impl Strategy<Value = Step> {
     let alert = proptest::option::of(0..60_i64);
     let gap = prop_oneof![9 => Just(0), 1 => 1..3_u64];
-    let append = (0..5_u8, proptest::bool::weighted(0.3), alert, gap);
+    let fields = (0..5_u8, proptest::bool::weighted(0.3), alert, gap);
+    let append = fields.prop_map(|(key, is_event, alert, gap)| Step::Append {
+        key,
+        is_event,
+        alert,
+        gap,
+    });
     prop_oneof![
-        8 => append.prop_map(|(key, is_event, alert, gap)| Step::Append { key, is_event, alert, gap }),
+        8 => append,
         5 => (1..6_usize).prop_map(Step::Offer),
         6 => (1..4_usize).prop_map(Step::Start),
         8 => (any::<usize>(), ends()).prop_map(|(index, end)| Step::End(index, end)),
