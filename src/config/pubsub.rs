@@ -14,6 +14,7 @@ use super::file::Fault;
 use super::table::{Limits, Table, quoted, show_duration};
 use super::values::{SubscriptionName, key_path};
 use super::{DAY, GIB, HOUR, MIB, MINUTE, seconds};
+use crate::backoff::Schedule;
 
 /// The variable with which Google's tools, and so hearthd, are pointed at an emulator.
 const EMULATOR_VARIABLE: &str = "PUBSUB_EMULATOR_HOST";
@@ -107,6 +108,14 @@ const IDLE_REOPEN: Limits<Duration> = seconds(10 * MINUTE, 1, DAY);
 const TENTH: Duration = Duration::from_millis(100);
 
 impl Pubsub {
+    /// How long a stream waits before it is opened again.
+    pub fn reopen_schedule(&self) -> Schedule {
+        Schedule {
+            min: self.reopen_backoff_min,
+            max: self.reopen_backoff_max,
+        }
+    }
+
     /// `None` if the subscription is at fault, as it has no default. `emulator` is the
     /// address of one, if the environment names it.
     pub(super) fn read(

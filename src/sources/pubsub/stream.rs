@@ -22,7 +22,7 @@ use super::flow_control::FlowControl;
 use super::shared::Shared;
 use super::stream_event::{OpenReason, Reopen, SourceEvent, StreamFailure};
 use super::stream_state::StreamState;
-use crate::backoff::{Backoff, Schedule};
+use crate::backoff::Backoff;
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
 use crate::sources::{Delivery, Incoming};
 use crate::text::error_chain;
@@ -82,11 +82,7 @@ impl Stream {
     /// old client's credentials or connection may be dead for good.
     pub(super) async fn run(mut self) {
         let mut flushing = Flushing::default();
-        let settings = &self.shared.settings;
-        let schedule = Schedule {
-            min: settings.reopen_backoff_min,
-            max: settings.reopen_backoff_max,
-        };
+        let schedule = self.shared.settings.reopen_schedule();
         let mut backoff = Backoff::new(schedule, fastrand::Rng::new());
         let mut reason = OpenReason::Start;
         while let Some(client) = self.connect(&mut backoff).await {
