@@ -27,7 +27,7 @@ use self::form::Form;
 pub use self::http::Http;
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::pubsub::{Endpoint, Pubsub, emulator_url};
-pub use self::sinks::{Sink, SinkKind, StartFrom};
+pub use self::sinks::{Sink, SinkFilter, SinkKind, StartFrom};
 pub use self::store::Store;
 pub use self::values::{InvalidSubscription, Secret, SubscriptionName};
 use crate::text::show_duration;
@@ -218,6 +218,8 @@ mod tests {
                 kind: SinkKind::Stdout,
                 records: vec![RecordKind::Notification],
                 from: StartFrom::End,
+                max_age: Duration::from_secs(3 * 24 * 3600),
+                filter: SinkFilter::default(),
             }],
             ..defaults()
         };

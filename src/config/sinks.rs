@@ -4,16 +4,25 @@
 //! new kind is a variant of `SinkKind`, with a struct that reads its table where it has keys.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::Serialize;
 use strum::{EnumDiscriminants, IntoStaticStr, VariantArray};
 
+use super::limits::{DAY, Limits, MINUTE, seconds};
 use super::table::{Table, names, words};
+use crate::delivery::Pattern;
 use crate::record::RecordKind;
 use crate::text::quoted;
 
 /// Longest name of a sink: it is a metric's label.
 const NAME_MAX_CHARS: usize = 64;
+
+/// Most names in one list of a filter. Each record is compared with all of them.
+const FILTER_MAX_NAMES: usize = 256;
+
+// Below a minute a short outage of the receiver costs records; nobody reads a year-old doorbell.
+const MAX_AGE: Limits<Duration> = seconds(3 * DAY, MINUTE, 365 * DAY);
 
 /// One `[[sinks]]` table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +35,25 @@ pub struct Sink {
     pub records: Vec<RecordKind>,
     /// Where a new sink begins. Default: the end of the journal.
     pub from: StartFrom,
+    /// Age at which a record that could not be delivered becomes a dead letter. Too low loses
+    /// records in an outage of the receiver; too high floods it with old ones afterwards. Default
+    /// 3 d.
+    pub max_age: Duration,
+    /// Which of the records are delivered. Default: all.
+    pub filter: SinkFilter,
+}
+
+/// `[sinks.filter]`: an empty list asks for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SinkFilter {
+    /// Names of devices, rooms or structures that records are about, or `prefix*`.
+    pub resources: Vec<Pattern>,
+    /// Names of structures that records belong to, or `prefix*`.
+    pub structures: Vec<Pattern>,
+    /// Kinds of notifications. Other records pass.
+    pub kinds: Vec<String>,
+    /// Of notifications, only the revisions that ring. Other records pass.
+    pub alerts_only: bool,
 }
 
 /// What delivers a sink's records, with the settings of its own.
@@ -62,6 +90,8 @@ impl Sink {
         let kinds: Vec<_> = kinds.map(|kind| (kind.as_str(), *kind)).collect();
         let records = table.choices("records", &kinds);
         let from = table.choice("from").unwrap_or(StartFrom::End);
+        let max_age = table.duration("max_age", &MAX_AGE);
+        let filter = table.table("filter", SinkFilter::read).unwrap_or_default();
         let name = name?;
         if let Some(other) = taken.get(&name) {
             let message =
@@ -75,7 +105,25 @@ impl Sink {
             kind: kind?,
             records: records.unwrap_or(vec![RecordKind::Notification]),
             from,
+            max_age,
+            filter,
         })
+    }
+}
+
+impl SinkFilter {
+    fn read(table: &mut Table<'_>) -> Self {
+        let pattern = |text: &str| text.parse::<Pattern>();
+        let kind = |text: &str| match text {
+            "" => Err("an empty text is no kind of notification; remove it"),
+            text => Ok(text.to_owned()),
+        };
+        Self {
+            resources: table.texts("resources", FILTER_MAX_NAMES, pattern),
+            structures: table.texts("structures", FILTER_MAX_NAMES, pattern),
+            kinds: table.texts("kinds", FILTER_MAX_NAMES, kind),
+            alerts_only: table.flag("alerts_only"),
+        }
     }
 }
 

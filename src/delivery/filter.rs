@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use serde::Serialize;
+
 use super::row::Facts;
 use crate::record::RecordKind;
 
 /// What a setting selects resources by: a name, or `prefix*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(into = "String")]
 pub enum Pattern {
     Name(Box<str>),
     Prefix(Box<str>),
@@ -34,6 +37,15 @@ impl std::str::FromStr for Pattern {
             Some(prefix) => Ok(Self::Prefix(prefix.into())),
             None if text.is_empty() => Err(PatternError::Empty),
             None => Ok(Self::Name(text.into())),
+        }
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        match pattern {
+            Pattern::Name(name) => name.into(),
+            Pattern::Prefix(prefix) => format!("{prefix}*"),
         }
     }
 }

@@ -59,6 +59,11 @@ impl Receiver {
         (in_flight < max).then_some(self.not_before)
     }
 
+    /// It is tried at once, whatever it was to wait for.
+    pub(super) fn retry_now(&mut self) {
+        self.not_before = ClockTime(i64::MIN);
+    }
+
     /// It answered, if only to refuse a record.
     pub(super) fn answered(&mut self, round: u64) {
         if round == self.round {

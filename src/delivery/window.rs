@@ -270,6 +270,12 @@ impl<P: Clone> Window<P> {
         }
     }
 
+    /// Lets the next attempt begin at once, whatever the receiver's wait: there is no later one, as
+    /// the service stops. Records that wait for themselves go on waiting.
+    pub fn retry_now(&mut self) {
+        self.receiver.retry_now();
+    }
+
     /// When to call [`Window::next`] without other cause; `None` if only an input can help.
     pub fn deadline(&self) -> Option<ClockTime> {
         if self.standing != Standing::Running {

@@ -1,0 +1,33 @@
+//! The closed list of what delivers records.
+
+use super::stdout::Stdout;
+use crate::config;
+use crate::store::JournalRow;
+
+/// Where records go.
+#[derive(Debug)]
+pub(super) enum Target {
+    Stdout(Stdout),
+}
+
+impl Target {
+    pub(super) fn new(settings: &config::Sink) -> Self {
+        match settings.kind {
+            config::SinkKind::Stdout => Self::Stdout(Stdout),
+        }
+    }
+
+    /// Delivers records in order, all or an error: then an unknown number of them is delivered.
+    pub(super) fn deliver(&mut self, rows: &[&JournalRow]) -> Result<(), String> {
+        match self {
+            Self::Stdout(stdout) => stdout.deliver(rows).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// No more records come.
+    pub(super) fn close(&mut self) {
+        match self {
+            Self::Stdout(_) => {}
+        }
+    }
+}
