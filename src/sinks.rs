@@ -3,6 +3,7 @@
 //! A sink knows nothing of Pub/Sub, threads or dedupe. It gets records with an id, in order, and
 //! after a crash it may get some of them twice.
 
+mod file;
 mod outcome;
 mod settle;
 mod status;
@@ -126,7 +127,9 @@ impl Sink {
                 Turn::Failed | Turn::Idle => self.wait(is_settled, &settle, &mut finish).await,
             }
         }
-        self.target.close();
+        if let Err(error) = tokio::task::block_in_place(|| self.target.close()) {
+            tracing::warn!(sink = self.name, error, "failed to close the sink");
+        }
         // Nobody receives them where the service has failed: then it repeats some records.
         while let Ok(permit) = settle.reserve().await
             && let Some(settlement) = self.window.settlement()
@@ -294,7 +297,7 @@ impl Sink {
 fn window_settings(settings: &config::Sink) -> delivery::Settings {
     let filter = &settings.filter;
     let order = match settings.kind {
-        config::SinkKind::Stdout => Order::Sequence { batch: PAGE },
+        config::SinkKind::Stdout | config::SinkKind::File(_) => Order::Sequence { batch: PAGE },
     };
     delivery::Settings {
         filter: Filter {
