@@ -9,6 +9,8 @@ mod settle;
 mod status;
 pub mod stdout;
 mod target;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -232,18 +234,20 @@ impl Sink {
     /// Hands over what is settled, to be written by the next commit; false if there is no place
     /// for it now.
     fn settle(&mut self, settle: &mpsc::Sender<Settlement>) -> bool {
-        match settle.try_reserve() {
-            Ok(permit) => {
-                if let Some(settlement) = self.window.settlement() {
+        loop {
+            match settle.try_reserve() {
+                Ok(permit) => {
+                    let Some(settlement) = self.window.settlement() else {
+                        return true;
+                    };
                     permit.send(settle::for_store(&self.name, settlement));
                     // The writer keeps it until a commit has it.
                     self.window.confirm();
                 }
-                true
+                // The service has ended: then it repeats some records.
+                Err(mpsc::error::TrySendError::Closed(())) => return true,
+                Err(mpsc::error::TrySendError::Full(())) => return false,
             }
-            // The service has ended: then it repeats some records.
-            Err(mpsc::error::TrySendError::Closed(())) => true,
-            Err(mpsc::error::TrySendError::Full(())) => false,
         }
     }
 
