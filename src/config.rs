@@ -27,7 +27,8 @@ use self::form::Form;
 pub use self::http::Http;
 pub use self::log::{Log, LogFormat, LogLevel};
 pub use self::pubsub::{Endpoint, Pubsub, emulator_url};
-pub use self::sinks::{Sink, SinkKind, StartFrom};
+use self::sinks::Taken;
+pub use self::sinks::{Sink, SinkFile, SinkFilter, SinkKind, StartFrom};
 pub use self::store::Store;
 pub use self::values::{InvalidSubscription, Secret, SubscriptionName};
 use crate::text::show_duration;
@@ -79,7 +80,7 @@ impl Settings {
         });
         // Read without being there, a table says what it lacks.
         let reads_pubsub = needs_pubsub || form.has("pubsub");
-        let mut taken = BTreeMap::new();
+        let mut taken = Taken::default();
         let settings = Self {
             pubsub: reads_pubsub
                 .then(|| form.table("pubsub", |table| Pubsub::read(table, emulator, environment)))
@@ -98,6 +99,7 @@ impl Settings {
                 .collect(),
         };
         settings.check_timers(&mut form);
+        settings.check_files(&mut form);
         form.finish()?;
         Ok(settings)
     }
@@ -129,6 +131,45 @@ impl Settings {
             );
             form.fault_of(&format!("notifications.{key}"), message);
         }
+    }
+
+    /// A sink that writes into the store would destroy it.
+    fn check_files(&self, form: &mut Form) {
+        for (name, file) in self.sink_files() {
+            if file.path == self.store.path {
+                let message = format!("is also the file of the sink {name}; give each its own");
+                form.fault_of("store.path", message);
+            }
+        }
+    }
+
+    /// The folders of files that sinks are to write, and that are not there. A running service
+    /// waits for them, as a disk may be mounted later.
+    pub fn missing_folders(&self) -> Result<(), Faults> {
+        let faults: Vec<Fault> = self
+            .sink_files()
+            .filter(|(_, file)| !file.folder().is_dir())
+            .map(|(name, file)| Fault {
+                key: format!("sinks.file.path of {name}"),
+                message: format!(
+                    "the folder {} is not there; create it, or correct the path",
+                    file.folder().display()
+                ),
+            })
+            .collect();
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Faults::new(faults))
+        }
+    }
+
+    /// The sinks that write files, by name.
+    fn sink_files(&self) -> impl Iterator<Item = (&str, &SinkFile)> {
+        self.sinks.iter().filter_map(|sink| match &sink.kind {
+            SinkKind::File(file) => Some((sink.name.as_str(), file)),
+            SinkKind::Stdout => None,
+        })
     }
 
     /// The keys whose values differ, such as `http.listen`; a list (`sinks`) counts as one.
@@ -213,12 +254,28 @@ mod tests {
             sdm: Sdm {
                 enterprise: Some("enterprises/my-project-id".to_owned()),
             },
-            sinks: vec![Sink {
-                name: "stdout".to_owned(),
-                kind: SinkKind::Stdout,
-                records: vec![RecordKind::Notification],
-                from: StartFrom::End,
-            }],
+            sinks: vec![
+                Sink {
+                    name: "stdout".to_owned(),
+                    kind: SinkKind::Stdout,
+                    records: vec![RecordKind::Notification],
+                    from: StartFrom::End,
+                    max_age: Duration::from_secs(3 * 24 * 3600),
+                    filter: SinkFilter::default(),
+                },
+                Sink {
+                    name: "file".to_owned(),
+                    kind: SinkKind::File(SinkFile {
+                        path: "/var/lib/hearthd/records.ndjson".into(),
+                        max_size: 64 * MIB,
+                        keep: 5,
+                    }),
+                    records: vec![RecordKind::Notification],
+                    from: StartFrom::End,
+                    max_age: Duration::from_secs(3 * 24 * 3600),
+                    filter: SinkFilter::default(),
+                },
+            ],
             ..defaults()
         };
         assert_eq!(full, expected);

@@ -193,7 +193,9 @@ impl Daemon {
             });
             let follower = reports.journal.follow(cursor);
             let clock = reports.clock.clone();
-            let sink = Sink::new(sink, follower, clock, Arc::clone(&reports.metrics));
+            let dead_letters = snapshot.dead_letters_beyond(&sink.name, cursor)?;
+            let metrics = Arc::clone(&reports.metrics);
+            let sink = Sink::new(sink, follower, dead_letters, clock, metrics);
             statuses.push(sink.status());
             let name = format!("sink {}", sink.name());
             let run = sink.run(settle.clone(), self.stops.finish.subscribe());

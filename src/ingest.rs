@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::TimeDelta;
+use strum::VariantArray as _;
 use tokio::sync::{mpsc, watch};
 
 pub use self::decoder::{DecodedDelivery, decode};
@@ -25,7 +26,7 @@ use crate::engine::Arrival;
 use crate::event::{ClockTime, ReceivedAt, Timestamp};
 use crate::pipeline::{Committed, MAX_BATCH, Pipeline};
 use crate::sources::{Delivery, SourceId};
-use crate::store::{Settlement, StoreError};
+use crate::store::{DeadLetterReason, Settlement, StoreError};
 use crate::text::error_chain;
 
 /// Time between two batches, in which the second one gathers: it bounds the commits a second, and
@@ -178,11 +179,18 @@ impl Ingest {
     }
 
     fn settle(&mut self, settlement: Settlement) -> Result<(), StoreError> {
-        for letter in &settlement.dead_letters {
-            let sink = settlement.sink.as_str();
-            let sequence = letter.sequence;
-            tracing::warn!(sink, sequence, "{}", letter.reason.advice());
-            self.reports.metrics.sinks.count_dead_letters(sink, 1);
+        let sink = settlement.sink.as_str();
+        for reason in DeadLetterReason::VARIANTS {
+            let letters = settlement.dead_letters.iter();
+            let mut letters = letters.filter(|letter| letter.reason == *reason);
+            // One line for all of them: after a long outage there are thousands.
+            let Some(first) = letters.next() else {
+                continue;
+            };
+            let records = 1 + letters.count() as u64;
+            let first_sequence = first.sequence;
+            tracing::warn!(sink, records, first_sequence, "{}", reason.advice());
+            self.reports.metrics.sinks.count_dead_letters(sink, records);
         }
         self.pipeline.settle(settlement);
         if self.pipeline.has_much_settled() {

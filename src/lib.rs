@@ -32,6 +32,8 @@ pub mod journal;
 
 pub mod query;
 
+pub mod delivery;
+
 pub mod sinks;
 
 pub mod http;
@@ -44,6 +46,8 @@ pub mod cli;
 pub mod config;
 
 pub mod clock;
+
+pub mod backoff;
 
 pub mod text;
 

@@ -76,6 +76,8 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::delivery::Counts;
+    use crate::event::ClockTime;
 
     #[test]
     fn sources_are_counted_apart() {
@@ -127,14 +129,28 @@ mod tests {
     #[test]
     fn failed_attempts_are_no_records() {
         let metrics = Metrics::new(&[], &["out"]).unwrap();
-        metrics.sinks.count_delivered("out", 5, 0.1);
-        metrics.sinks.count_filtered("out", 2);
-        metrics.sinks.count_failed_attempt("out");
+        let before = Counts {
+            delivered: 1,
+            ..Counts::default()
+        };
+        let now = Counts {
+            delivered: 6,
+            filtered: 2,
+            coalesced: 3,
+            retries: 1,
+            ..before
+        };
+        metrics.sinks.count("out", &before, &now);
+        metrics
+            .sinks
+            .show_oldest("out", Some(ClockTime(7_900_000_000)));
         let scrape = metrics.scrape();
         for series in [
             "hearthd_sink_deliveries_total{result=\"ok\",sink=\"out\"} 5",
             "hearthd_sink_deliveries_total{result=\"filtered\",sink=\"out\"} 2",
             "hearthd_sink_failed_attempts_total{sink=\"out\"} 1",
+            "hearthd_sink_coalesced_total{sink=\"out\"} 3",
+            "hearthd_sink_oldest_undelivered_timestamp_seconds{sink=\"out\"} 7",
         ] {
             let has_it = scrape.lines().any(|line| line == series);
             assert!(has_it, "no {series}\n{scrape}");

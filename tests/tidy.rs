@@ -33,6 +33,9 @@ const CORE: &[&str] = &[
     "src/platforms/",
     "src/engine.rs",
     "src/engine/",
+    "src/delivery.rs",
+    "src/delivery/",
+    "src/backoff.rs",
 ];
 
 const ENGINE: &[&str] = &["src/engine.rs", "src/engine/"];

@@ -1,4 +1,4 @@
-//! `hearthd check`: validates the settings, without touching what they name.
+//! `hearthd check`: validates the settings, and whether the folders are there that sinks write to.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -18,7 +18,8 @@ pub fn run(
     environment: &BTreeMap<String, String>,
     stdout: &mut dyn Write,
 ) -> anyhow::Result<()> {
-    args.config.load_with_pubsub(environment)?;
+    let settings = args.config.load_with_pubsub(environment)?;
+    settings.missing_folders()?;
     Ok(writeln!(stdout, "the settings are valid")?)
 }
 

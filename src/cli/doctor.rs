@@ -160,13 +160,28 @@ fn sinks(sinks: &[config::Sink]) -> Vec<Line> {
             "none are set: records stay in the journal of the store",
         )];
     }
-    let line = |sink: &config::Sink| match sink.kind {
+    let line = |sink: &config::Sink| match &sink.kind {
         SinkKind::Stdout => Line::ok(
             "sinks",
             format_args!("{}: records go to standard output", sink.name),
         ),
+        SinkKind::File(file) => file_sink(&sink.name, file),
     };
     sinks.iter().map(line).collect()
+}
+
+fn file_sink(name: &str, file: &config::SinkFile) -> Line {
+    let path = file.path.display();
+    match store::write_to(file.folder()) {
+        Ok(()) => Line::ok("sinks", format_args!("{name}: records go to {path}")),
+        Err(error) => Line::fail(
+            "sinks",
+            format_args!(
+                "{name}: failed to write to the folder of {path}: {error}; create the folder, let \
+                 the user that hearthd runs as write to it, or correct the sink's file.path"
+            ),
+        ),
+    }
 }
 
 /// Judges the clock by itself, by the server's, and by the last time in the store, beside which is

@@ -14,6 +14,7 @@ use super::fault::Fault;
 use super::limits::{DAY, GIB, HOUR, Limits, MIB, MINUTE, seconds};
 use super::table::Table;
 use super::values::SubscriptionName;
+use crate::backoff::Schedule;
 use crate::text::{quoted, show_duration};
 
 /// The variable with which Google's tools, and so hearthd, are pointed at an emulator.
@@ -96,6 +97,14 @@ const IDLE_REOPEN: Limits<Duration> = seconds(10 * MINUTE, 1, DAY);
 const TENTH: Duration = Duration::from_millis(100);
 
 impl Pubsub {
+    /// How long a stream waits before it is opened again.
+    pub fn reopen_schedule(&self) -> Schedule {
+        Schedule {
+            min: self.reopen_backoff_min,
+            max: self.reopen_backoff_max,
+        }
+    }
+
     /// `None` if the subscription is at fault, as it has no default. `emulator` is the
     /// address of one, if the environment names it.
     pub(super) fn read(

@@ -171,6 +171,45 @@ impl<'a> Table<'a> {
         Some(picked)
     }
 
+    /// A list of texts, which may be empty, each of which `parse` takes, and each at most once.
+    pub(super) fn texts<T, E: fmt::Display>(
+        &mut self,
+        key: &'static str,
+        most: usize,
+        parse: impl Fn(&str) -> Result<T, E>,
+    ) -> Vec<T> {
+        let expected = "a list of strings in quotes";
+        let listed = self.value(key, |value| texts_of(value).ok_or(expected));
+        let listed = listed.unwrap_or_default();
+        if listed.len() > most {
+            let message = format!("{} texts are more than {most}, the most", listed.len());
+            self.fault(key, message);
+        }
+        let mut parsed = Vec::new();
+        for (index, text) in listed.iter().enumerate() {
+            match parse(text) {
+                Ok(_) if listed[..index].contains(text) => {
+                    let text = quoted(text);
+                    self.fault(key, format_args!("{text} is listed twice; name it once"));
+                }
+                Ok(value) => parsed.push(value),
+                Err(error) => self.fault(key, error),
+            }
+        }
+        parsed
+    }
+
+    /// True or false; false if it is missing.
+    pub(super) fn flag(&mut self, key: &'static str) -> bool {
+        let flag = self.value(key, |value| {
+            let ValueKind::Boolean(flag) = value.kind else {
+                return Err("true or false, without quotes");
+            };
+            Ok(flag)
+        });
+        flag.unwrap_or_default()
+    }
+
     /// What `read` makes of the table below `key`; a missing one is empty.
     pub(super) fn table<T>(
         &mut self,

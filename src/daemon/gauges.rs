@@ -22,6 +22,7 @@ pub(super) async fn run(sinks: Vec<Arc<Status>>, reports: Reports, mut end: watc
             let backlog = reports.journal.last().saturating_sub(sink.cursor());
             metrics.show_backlog(sink.name(), backlog);
             metrics.show_up(sink.name(), sink.is_up(now));
+            metrics.show_oldest(sink.name(), sink.oldest());
         }
         tokio::select! {
             () = tokio::time::sleep(REFRESH) => {}

@@ -4,6 +4,8 @@ use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 use strum::VariantArray as _;
 
 use super::register::{Register, integer};
+use crate::delivery::Counts;
+use crate::event::ClockTime;
 use crate::sinks::DeliveryOutcome;
 
 #[derive(Debug)]
@@ -13,6 +15,8 @@ pub struct SinkMetrics {
     failed_attempts: IntCounterVec,
     delivery: HistogramVec,
     backlog: IntGaugeVec,
+    oldest: IntGaugeVec,
+    coalesced: IntCounterVec,
     dead_letters: IntCounterVec,
 }
 
@@ -50,6 +54,18 @@ impl SinkMetrics {
                 "sink",
                 names(),
             )?,
+            oldest: r.gauges(
+                "sink_oldest_undelivered_timestamp_seconds",
+                "When the oldest record was written that waits for the sink; 0 if none does.",
+                "sink",
+                names(),
+            )?,
+            coalesced: r.counters(
+                "sink_coalesced_total",
+                "Revisions left out because a newer one of their notification was waiting.",
+                ["sink"],
+                names().map(|sink| [sink]),
+            )?,
             dead_letters: r.counters(
                 "sink_dead_letters_total",
                 "Records lost.",
@@ -59,25 +75,30 @@ impl SinkMetrics {
         })
     }
 
-    /// A sink got so many records in one delivery, which took so many seconds.
-    pub fn count_delivered(&self, sink: &str, records: u64, seconds: f64) {
-        self.count(sink, DeliveryOutcome::Ok, records);
-        if records > 0 {
-            self.delivery.with_label_values(&[sink]).observe(seconds);
-        }
+    /// A delivery succeeded, which took so many seconds.
+    pub fn observe_delivery(&self, sink: &str, seconds: f64) {
+        self.delivery.with_label_values(&[sink]).observe(seconds);
     }
 
-    /// A sink does not want so many records.
-    pub fn count_filtered(&self, sink: &str, records: u64) {
-        self.count(sink, DeliveryOutcome::Filtered, records);
+    /// Counts what became of records and attempts since the counts were `before`.
+    pub fn count(&self, sink: &str, before: &Counts, now: &Counts) {
+        let ok = now.delivered - before.delivered;
+        self.count_outcome(sink, DeliveryOutcome::Ok, ok);
+        let filtered = now.filtered - before.filtered;
+        self.count_outcome(sink, DeliveryOutcome::Filtered, filtered);
+        let failed = now.retries - before.retries;
+        let attempts = &self.failed_attempts;
+        attempts.with_label_values(&[sink]).inc_by(failed);
+        let coalesced = now.coalesced - before.coalesced;
+        self.coalesced.with_label_values(&[sink]).inc_by(coalesced);
     }
 
-    fn count(&self, sink: &str, outcome: DeliveryOutcome, records: u64) {
+    fn count_outcome(&self, sink: &str, outcome: DeliveryOutcome, records: u64) {
         let labels = [sink, outcome.into()];
         self.deliveries.with_label_values(&labels).inc_by(records);
     }
 
-    /// A delivery failed, and will be tried again.
+    /// An attempt failed before the sink had records, and will be made again.
     pub fn count_failed_attempt(&self, sink: &str) {
         self.failed_attempts.with_label_values(&[sink]).inc();
     }
@@ -92,6 +113,12 @@ impl SinkMetrics {
         self.backlog
             .with_label_values(&[sink])
             .set(integer(records));
+    }
+
+    /// Shows when the oldest record was written that waits for a sink.
+    pub fn show_oldest(&self, sink: &str, oldest: Option<ClockTime>) {
+        let seconds = oldest.map_or(0, ClockTime::unix_seconds);
+        self.oldest.with_label_values(&[sink]).set(seconds);
     }
 
     /// A sink lost records.

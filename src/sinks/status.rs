@@ -12,6 +12,9 @@ const STUCK_AFTER: Duration = Duration::from_secs(30);
 /// The value of `began` while nothing is being delivered.
 const IDLE: i64 = i64::MIN;
 
+/// The value of `oldest` while there is none.
+const NONE: i64 = i64::MIN;
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Status {
@@ -19,6 +22,8 @@ pub struct Status {
     cursor: AtomicU64,
     up: AtomicBool,
     began: AtomicI64,
+    /// When the oldest record was written that it has and could not deliver yet.
+    oldest: AtomicI64,
 }
 
 impl Status {
@@ -28,6 +33,7 @@ impl Status {
             cursor: AtomicU64::new(cursor),
             up: AtomicBool::new(true),
             began: AtomicI64::new(IDLE),
+            oldest: AtomicI64::new(NONE),
         }
     }
 
@@ -45,6 +51,16 @@ impl Status {
         let began = self.began.load(Relaxed);
         let is_stuck = began != IDLE && now.since(ClockTime(began)) >= STUCK_AFTER;
         self.up.load(Relaxed) && !is_stuck
+    }
+
+    /// When the oldest record was written that it has and could not deliver yet.
+    pub fn oldest(&self) -> Option<ClockTime> {
+        let oldest = self.oldest.load(Relaxed);
+        (oldest != NONE).then_some(ClockTime(oldest))
+    }
+
+    pub(super) fn show_oldest(&self, oldest: Option<ClockTime>) {
+        self.oldest.store(oldest.map_or(NONE, |at| at.0), Relaxed);
     }
 
     pub(super) fn settle(&self, cursor: u64) {
@@ -87,5 +103,8 @@ mod tests {
         status.set_up(false);
         assert!(!status.is_up(start));
         assert_eq!((status.name(), status.cursor()), ("bell", 7));
+        assert_eq!(status.oldest(), None);
+        status.show_oldest(Some(start));
+        assert_eq!(status.oldest(), Some(start));
     }
 }

@@ -6,7 +6,6 @@
 pub(super) mod ack;
 mod attempts;
 mod auth;
-mod backoff;
 mod error;
 mod flow_control;
 mod flushing;

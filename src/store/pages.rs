@@ -1,11 +1,13 @@
 //! Single rows and pages of rows, for who looks into a store: what `query` is made of.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use super::{DeadLetterRow, JournalRow, QuarantineHead, QuarantineRow, Snapshot, StoreError};
 use crate::engine::graph::Node;
 use crate::engine::notifications::Notification;
 use crate::event::{ClockTime, NotificationId, ResourceName};
 use crate::record::RecordKind;
-use std::sync::Arc;
 
 impl Snapshot<'_> {
     /// One row of the graph.
@@ -103,6 +105,19 @@ impl Snapshot<'_> {
         match self {
             Self::Memory(memory) => Ok(memory.dead_letters_before(before, limit)),
             Self::Sqlite(sqlite) => sqlite.dead_letters_before(before, limit),
+        }
+    }
+
+    /// The sequences of a sink's dead letters beyond a cursor: what it is not to deliver when it
+    /// goes on from there.
+    pub fn dead_letters_beyond(
+        &self,
+        sink: &str,
+        cursor: u64,
+    ) -> Result<BTreeSet<u64>, StoreError> {
+        match self {
+            Self::Memory(memory) => Ok(memory.dead_letters_beyond(sink, cursor)),
+            Self::Sqlite(sqlite) => sqlite.dead_letters_beyond(sink, cursor),
         }
     }
 

@@ -165,6 +165,8 @@ pub enum DeadLetterReason {
     Expired,
     /// The receiver refused it for good.
     Refused,
+    /// The line of the record is damaged, or a defect of hearthd.
+    Unreadable,
 }
 
 impl DeadLetterReason {
@@ -186,6 +188,10 @@ impl DeadLetterReason {
             Self::Refused => {
                 "the receiver refused records for good: `hearthd dead-letters` lists them with \
                  what it said"
+            }
+            Self::Unreadable => {
+                "records can't be read: the store is damaged, or this is a defect of hearthd; \
+                 `hearthd dead-letters` lists them, please report them"
             }
         }
     }

@@ -50,6 +50,8 @@ mod service;
 #[cfg(test)]
 mod service_files;
 #[cfg(test)]
+mod sinks;
+#[cfg(test)]
 mod store;
 #[cfg(test)]
 mod store_clock;

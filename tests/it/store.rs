@@ -503,6 +503,17 @@ fn what_a_sink_settles_is_kept_and_dead_letters_are_dropped_by_their_ids() {
             rows.iter().map(|row| row.id).collect()
         };
         assert_eq!(store.dead_letters(1).unwrap()[0].id, 2, "the newest");
+        let reader = store.reader().unwrap();
+        let beyond = |sink, cursor| {
+            let snapshot = reader.snapshot().unwrap();
+            let found = snapshot.dead_letters_beyond(sink, cursor).unwrap();
+            Vec::from_iter(found)
+        };
+        assert_eq!(
+            (beyond("bell", 0), beyond("bell", 1)),
+            (vec![1, 3], vec![3])
+        );
+        assert_eq!((beyond("bell", 3), beyond("other", 0)), (vec![], vec![]));
 
         // A single one is no range, and does not grow into one.
         store.set_sinks(&["bell"], 0).unwrap();

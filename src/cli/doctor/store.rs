@@ -113,7 +113,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Writes a file, since permissions alone don't tell of read-only and full disks, and removes it.
-fn write_to(folder: &Path) -> io::Result<()> {
+pub(super) fn write_to(folder: &Path) -> io::Result<()> {
     let path = folder.join(format!(".hearthd-doctor-{}", std::process::id()));
     let mut file = fs::File::options()
         .write(true)

@@ -16,7 +16,6 @@ use tokio::sync::{mpsc, watch};
 use super::ack::Ack;
 use super::attempts::{Attempts, Observed};
 use super::auth;
-use super::backoff::Backoff;
 use super::error::SourceError;
 use super::flow_control::FlowControl;
 use super::flushing::Flushing;
@@ -24,6 +23,7 @@ use super::server_time;
 use super::shared::Shared;
 use super::stream_event::{OpenReason, Reopen, StreamEvent, StreamFailure};
 use super::stream_state::StreamState;
+use crate::backoff::Backoff;
 use crate::event::{Platform, PublishTime, RawMessage, ReceivedAt, Timestamp};
 use crate::sources::delivery::{self, Delivery};
 use crate::text::error_chain;
@@ -72,7 +72,8 @@ impl Stream {
     /// old client's credentials or connection may be dead for good.
     pub(super) async fn run(mut self) {
         let mut flushing = Flushing::default();
-        let mut backoff = Backoff::new(&self.shared.settings);
+        let schedule = self.shared.settings.reopen_schedule();
+        let mut backoff = Backoff::new(schedule, fastrand::Rng::new());
         let mut reason = OpenReason::Start;
         while let Some(client) = self.connect(&mut backoff).await {
             self.shared

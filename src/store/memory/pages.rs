@@ -1,6 +1,7 @@
 //! Single rows and pages of rows of the store in memory.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Memory;
@@ -121,6 +122,13 @@ impl Memory {
         let rows = self.rows();
         let newest = rows.dead_letters.range(..before).rev().take(limit);
         newest.map(|(_, row)| row.clone()).collect()
+    }
+
+    pub(in crate::store) fn dead_letters_beyond(&self, sink: &str, cursor: u64) -> BTreeSet<u64> {
+        let rows = self.rows();
+        let of_sink = rows.dead_letters.values().filter(|row| row.sink == sink);
+        let sequences = of_sink.map(|row| row.last_sequence);
+        sequences.filter(|sequence| *sequence > cursor).collect()
     }
 
     pub(in crate::store) fn dead_letter_ids(&self) -> Vec<i64> {

@@ -1,8 +1,10 @@
 //! Single rows and pages of rows, for who looks into a store. No question reads a whole table but
 //! where its comment says so.
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 
 use super::meta::integer;
 use super::read::{dead_letter_row, journal_row, json, named, quarantine_row, rows};
@@ -122,7 +124,7 @@ impl Snapshot<'_> {
     ) -> Result<Vec<QuarantineHead>, StoreError> {
         let sql = "SELECT id, received_at, platform, reason, detail, message_id, place, \
                    length(raw) FROM quarantine WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
-        let head = |row: &rusqlite::Row<'_>| {
+        let head = |row: &Row<'_>| {
             Ok(QuarantineHead {
                 id: row.get(0)?,
                 received_at: row.get(1)?,
@@ -159,6 +161,18 @@ impl Snapshot<'_> {
                    FROM dead_letters WHERE id < ?1 ORDER BY id DESC LIMIT ?2";
         let parameters = params![before, integer(limit as u64)];
         self.read(|connection| rows(connection, sql, parameters, dead_letter_row))
+    }
+
+    pub(in crate::store) fn dead_letters_beyond(
+        &self,
+        sink: &str,
+        cursor: u64,
+    ) -> Result<BTreeSet<u64>, StoreError> {
+        let sql = "SELECT last_sequence FROM dead_letters WHERE sink = ?1 AND last_sequence > ?2";
+        let parameters = params![sink, integer(cursor)];
+        let sequence = |row: &Row<'_>| row.get(0).map(i64::unsigned_abs);
+        let all = self.read(|connection| rows(connection, sql, parameters, sequence))?;
+        Ok(all.into_iter().collect())
     }
 
     pub(in crate::store) fn dead_letter_ids(&self) -> Result<Vec<i64>, StoreError> {
