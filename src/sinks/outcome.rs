@@ -9,6 +9,6 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum DeliveryOutcome {
     /// The receiver has it.
     Ok,
-    /// This sink does not want records of its kind.
+    /// The settings `records` and `filter` of this sink leave it out.
     Filtered,
 }
