@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
-use super::Sink;
+use super::{Sink, Status};
 use crate::clock::Clock;
 use crate::config;
 use crate::event::ClockTime;
@@ -43,8 +43,12 @@ fn settings(path: &Path) -> config::Sink {
     }
 }
 
-/// Runs a sink over rows until it has nothing more to do; returns what it settled.
-async fn run(path: &Path, rows: &[Arc<JournalRow>], dead: BTreeSet<u64>) -> Vec<Settlement> {
+/// Runs a sink over rows until it has nothing more to do; returns what it settled, and its status.
+async fn run(
+    path: &Path,
+    rows: &[Arc<JournalRow>],
+    dead: BTreeSet<u64>,
+) -> (Vec<Settlement>, Arc<Status>) {
     let store = Writer::Memory(Memory::default());
     let journal = Arc::new(Journal::new(store.reader().unwrap()).unwrap());
     journal.append(rows);
@@ -66,7 +70,7 @@ async fn run(path: &Path, rows: &[Arc<JournalRow>], dead: BTreeSet<u64>) -> Vec<
     settlements.remove(0);
     let last = settlements.last().map_or(0, |last| last.cursor);
     assert_eq!(status.cursor(), last);
-    settlements
+    (settlements, status)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +80,7 @@ async fn what_is_too_old_is_a_dead_letter_with_its_line() {
     let now = Clock::start(ClockTime::default()).now();
     let old = now.before(2 * MAX_AGE);
     let rows = [row(5, old), row(6, old), row(7, now), row(8, now)];
-    let settlements = run(&path, &rows, [6, 8].into()).await;
+    let (settlements, _) = run(&path, &rows, [6, 8].into()).await;
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "record 7\n");
     let letters: Vec<_> = settlements
         .iter()
@@ -93,8 +97,10 @@ async fn a_receiver_that_fails_gets_one_more_attempt_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let now = Clock::start(ClockTime::default()).now();
     let rows = [row(1, now), row(2, now)];
-    let settlements = run(&folder.path().join("not-there/out"), &rows, [].into()).await;
+    let path = folder.path().join("not-there/out");
+    let (settlements, status) = run(&path, &rows, [].into()).await;
     assert!(settlements.is_empty(), "{settlements:?}");
+    assert!(!status.is_up(now), "the attempt failed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -104,7 +110,7 @@ async fn more_dead_letters_than_one_settlement_takes_are_all_settled() {
     let rows: Vec<_> = (1..=2_000)
         .map(|sequence| row(sequence, now.before(MAX_AGE)))
         .collect();
-    let settlements = run(&folder.path().join("out"), &rows, [].into()).await;
+    let (settlements, _) = run(&folder.path().join("out"), &rows, [].into()).await;
     let letters = settlements
         .iter()
         .flat_map(|settlement| &settlement.dead_letters);
